@@ -1,0 +1,1 @@
+"""Registers torch.ops.pixeltier; holds nothing."""

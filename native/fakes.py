@@ -1,0 +1,70 @@
+"""Shapes of the ops without their data, for torch.compile and torch.export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+@torch.library.register_fake("pixeltier::plan")
+def _plan(importance: Tensor, threshold: Tensor, keep_best: bool) -> Tensor:
+    count = torch.library.get_ctx().new_dynamic_size()
+    return importance.new_empty((count,), dtype=torch.int32)
+
+
+@torch.library.register_fake("pixeltier::dense_table")
+def _dense_table(active: Tensor, images: int, height: int, width: int, kernel: int, stride: int) -> Tensor:
+    return active.new_empty((active.shape[0], kernel * kernel))
+
+
+@torch.library.register_fake("pixeltier::packed_table")
+def _packed_table(active: Tensor, images: int, height: int, width: int, kernel: int) -> Tensor:
+    return active.new_empty((active.shape[0], kernel * kernel))
+
+
+@torch.library.register_fake("pixeltier::child_table")
+def _child_table(parent: Tensor, kernel: int) -> Tensor:
+    return parent.new_empty((4 * parent.shape[0], kernel * kernel))
+
+
+@torch.library.register_fake("pixeltier::prepack_weight")
+def _prepack_weight(weight: Tensor, dtype: torch.dtype, shuffle: int, isa: str) -> Tensor:
+    outputs, inputs, height, width = weight.shape
+    sizes: Sequence[int] = torch.ops.pixeltier.packed_sizes(outputs, inputs, height * width, dtype, isa)
+    return weight.new_empty((sizes[1],), dtype=dtype)
+
+
+@torch.library.register_fake("pixeltier::sparse_conv2d")
+def _sparse_conv2d(
+    rows: Tensor,
+    table: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    residual: Tensor | None,
+    outputs: int,
+    shuffle: int,
+    macs_per_row: int,
+    isa: str,
+) -> tuple[Tensor, int]:
+    children = shuffle * shuffle
+    count = table.shape[0]
+    return rows.new_empty((count * children + 1, outputs // children)), count * macs_per_row
+
+
+@torch.library.register_fake("pixeltier::sparse_conv2d_scatter_")
+def _sparse_conv2d_scatter(
+    trunk: Tensor,
+    rows: Tensor,
+    table: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    active: Tensor,
+    outputs: int,
+    macs_per_row: int,
+    isa: str,
+) -> int:
+    return table.shape[0] * macs_per_row

@@ -1,0 +1,197 @@
+"""The sparse convolution as Python calls it.
+
+Features are *rows*: ``[R + 1, C]``, channels last, contiguous, float32 or bfloat16; the last row is zero and stands
+for every neighbour that is outside the image or not active. *Cells* of a grid are numbered ``n*H*W + y*W + x``; an
+*active list* names cells in ascending order; a *table* ``[A, T]`` names the row that each of a convolution's T taps
+reads, for each of A output cells. All index tensors are int32.
+
+Every call releases the GIL and runs on torch's threads; results do not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_ops = torch.ops.pixeltier
+
+
+def cpu_isa() -> str:
+    """The instruction set that new packed weights use: the best one the machine has, or ``PIXELTIER_ISA``.
+
+    One of portable, avx2, avx512, avx512_bf16, amx. ValueError where PIXELTIER_ISA is unknown or lacking here.
+    """
+    isa: str = _ops.cpu_isa()
+    return isa
+
+
+def available_isas() -> list[str]:
+    """The instruction sets this machine can run, slowest first."""
+    names: list[str] = _ops.available_isas()
+    return names
+
+
+def plan(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> Tensor:
+    """The active list of a batch: cells with ``importance[n, y, x] >= threshold[n]``.
+
+    importance: float32 [N, H, W]; threshold: float32 [N]. With keep_best an image's best cell (its first maximum)
+    is active under any threshold. NaN is never active. Raising a threshold never activates a cell.
+    Returns int32 [A], ascending.
+    """
+    active: Tensor = _ops.plan(importance, threshold, keep_best)
+    return active
+
+
+def dense_table(active: Tensor, images: int, height: int, width: int, kernel: int, stride: int = 1) -> Tensor:
+    """The table of a convolution that reads a dense grid in place.
+
+    ``images, height, width`` measure the input grid, whose rows are its cells; ``active`` numbers cells of the output
+    grid, of size ``(size - 1) // stride + 1``. Padding is ``kernel // 2``; a tap outside the image names the zero row
+    N*H*W. Returns int32 [A, kernel*kernel]. IndexError where active does not ascend within the output grid.
+    """
+    table: Tensor = _ops.dense_table(active, images, height, width, kernel, stride)
+    return table
+
+
+def packed_table(active: Tensor, images: int, height: int, width: int, kernel: int) -> Tensor:
+    """The table of a stride 1 convolution from packed rows to packed rows.
+
+    Row i holds cell ``active[i]``; a tap outside the image or on an inactive cell names the zero row A.
+    Returns int32 [A, kernel*kernel]. IndexError where active does not ascend within the grid.
+    """
+    table: Tensor = _ops.packed_table(active, images, height, width, kernel)
+    return table
+
+
+def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
+    """The packed table after a pixel shuffle of 2: child ``4*i + 2*dy + dx`` of row i, zero row 4*A.
+
+    parent: a packed table int32 [A, k*k] with ``k // 2 >= ceil((kernel // 2) / 2)`` (3 serves 3 and 5, 5 serves 9).
+    Returns int32 [4*A, kernel*kernel].
+    """
+    table: Tensor = _ops.child_table(parent, kernel)
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class PackedWeight:
+    """A convolution laid out for the kernels of one instruction set; made by :func:`prepack_weight`.
+
+    It runs on that set wherever it is used, so a later change of PIXELTIER_ISA cannot mismatch the layout.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    slope: Tensor | None
+    inputs: int
+    outputs: int
+    taps: int
+    shuffle: int
+    macs_per_row: int
+    isa: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What rows this weight takes: float32 or bfloat16."""
+        return self.weight.dtype
+
+
+def _pad_channels(values: Tensor | None, name: str, outputs: int, shuffle: int, padded: int) -> Tensor | None:
+    """Per-output values in packed order, padded with zeros; a scalar or a value per shuffled channel is repeated."""
+    if values is None:
+        return None
+    flat = values.detach().to("cpu", torch.float32).reshape(-1)
+    children = shuffle * shuffle
+    channels = outputs // children
+    if flat.numel() == outputs:
+        flat = flat.reshape(channels, children).t().reshape(-1)
+    elif name == "slope" and flat.numel() in (1, channels):
+        flat = flat.expand(channels).repeat(children)
+    else:
+        raise ValueError(f"{name} must have one value for each of {outputs} outputs, got shape {tuple(values.shape)}")
+    return torch.nn.functional.pad(flat, (0, padded - outputs)).contiguous()
+
+
+def prepack_weight(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    slope: Tensor | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    shuffle: int = 1,
+    macs_per_row: int | None = None,
+    isa: str | None = None,
+) -> PackedWeight:
+    """Lays out a convolution for :func:`sparse_conv2d`.
+
+    weight: [O, I, kh, kw] as in torch.nn.Conv2d; bias: [O]; slope: PReLU's [O], [1], or one per channel after the
+    shuffle (zeros are ReLU, None is identity). dtype: of the rows, float32 or bfloat16; sums are float32 either way.
+    shuffle: r of a pixel shuffle that follows; outputs are permuted from torch.nn.PixelShuffle's order so that the
+    result's rows are the children's rows. macs_per_row: what one output row counts for, where the weight embeds a
+    smaller convolution among structural zeros; kh*kw*I*O otherwise. isa: another set than :func:`cpu_isa`.
+    """
+    isa = isa or cpu_isa()
+    outputs, inputs, height, width = weight.shape
+    packed: Tensor = _ops.prepack_weight(weight.detach().to(torch.float32).contiguous(), dtype, shuffle, isa)
+    padded: int = _ops.packed_sizes(outputs, inputs, height * width, dtype, isa)[0]
+    return PackedWeight(
+        weight=packed,
+        bias=_pad_channels(bias, "bias", outputs, shuffle, padded),
+        slope=_pad_channels(slope, "slope", outputs, shuffle, padded),
+        inputs=inputs,
+        outputs=outputs,
+        taps=height * width,
+        shuffle=shuffle,
+        macs_per_row=height * width * inputs * outputs if macs_per_row is None else macs_per_row,
+        isa=isa,
+    )
+
+
+def sparse_conv2d(
+    rows: Tensor, table: Tensor, packed: PackedWeight, residual: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """``activate(convolution + bias + residual)`` of the rows a table names.
+
+    rows: [R + 1, I] with its last row zero; table: int32 [A, T] of row numbers 0 to R; residual: like the result, with
+    or without its zero row. Returns the rows [A*r*r + 1, O/(r*r)] (r: the shuffle), the last one zero, and the
+    multiply-adds executed. IndexError where the table names a row that does not exist; ValueError or TypeError
+    where shapes or types do not fit each other.
+    """
+    result: tuple[Tensor, int] = _ops.sparse_conv2d(
+        rows,
+        table,
+        packed.weight,
+        packed.bias,
+        packed.slope,
+        residual,
+        packed.outputs,
+        packed.shuffle,
+        packed.macs_per_row,
+        packed.isa,
+    )
+    return result
+
+
+def sparse_conv2d_scatter_(trunk: Tensor, rows: Tensor, table: Tensor, packed: PackedWeight, active: Tensor) -> int:
+    """``trunk[active] = activate(trunk[active] + convolution + bias)``, in place; returns the multiply-adds executed.
+
+    trunk: [R + 1, O]; rows: [S + 1, I], not of the trunk's memory; table: int32 [A, T]; active: int32 [A], ascending
+    rows of the trunk. Rows that are not active keep their values. Errors as for :func:`sparse_conv2d`.
+    """
+    if packed.shuffle != 1:
+        raise ValueError(f"a scatter cannot shuffle pixels, got a weight packed with shuffle={packed.shuffle}")
+    macs: int = _ops.sparse_conv2d_scatter_(
+        trunk,
+        rows,
+        table,
+        packed.weight,
+        packed.bias,
+        packed.slope,
+        active,
+        packed.outputs,
+        packed.macs_per_row,
+        packed.isa,
+    )
+    return macs

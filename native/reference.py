@@ -1,0 +1,130 @@
+"""The ops of :mod:`native.ops` in plain torch: slow, obvious, and the oracle of every test."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def plan(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> Tensor:
+    """See :func:`native.ops.plan`."""
+    mask = importance >= threshold[:, None, None]
+    if keep_best:
+        for image, chosen in zip(importance.flatten(1), mask.flatten(1), strict=True):
+            known = image.nan_to_num(nan=-torch.inf)
+            if not image.isnan().all():
+                best = int((~image.isnan() & (known == known.max())).nonzero()[0])
+                chosen[best] = True
+    return mask.flatten().nonzero()[:, 0].to(torch.int32)
+
+
+def _taps(
+    active: Tensor, images: int, height: int, width: int, kernel: int, stride: int
+) -> tuple[Tensor, Tensor]:
+    """The input cells [A, kernel*kernel] of each output cell, and which of them lie inside the image."""
+    out_height, out_width = (height - 1) // stride + 1, (width - 1) // stride + 1
+    cell = active.long()
+    n, y, x = cell // (out_height * out_width), cell // out_width % out_height, cell % out_width
+    offset = torch.arange(kernel) - kernel // 2
+    ys = (y[:, None] * stride + offset)[:, :, None].expand(-1, kernel, kernel)
+    xs = (x[:, None] * stride + offset)[:, None, :].expand(-1, kernel, kernel)
+    inside = (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
+    cells = (n[:, None, None] * height + ys) * width + xs
+    return cells.reshape(len(cell), -1), inside.reshape(len(cell), -1)
+
+
+def dense_table(active: Tensor, images: int, height: int, width: int, kernel: int, stride: int = 1) -> Tensor:
+    """See :func:`native.ops.dense_table`."""
+    cells, inside = _taps(active, images, height, width, kernel, stride)
+    return torch.where(inside, cells, images * height * width).to(torch.int32)
+
+
+def packed_table(active: Tensor, images: int, height: int, width: int, kernel: int) -> Tensor:
+    """See :func:`native.ops.packed_table`."""
+    cells, inside = _taps(active, images, height, width, kernel, 1)
+    count = len(active)
+    position = torch.full((images * height * width + 1,), count)
+    position[active.long()] = torch.arange(count)
+    return position[torch.where(inside, cells, images * height * width)].to(torch.int32)
+
+
+def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
+    """See :func:`native.ops.child_table`."""
+    count, taps = parent.shape
+    side = round(taps**0.5)
+    offset = torch.arange(kernel) - kernel // 2
+    children = []
+    for dy in (0, 1):
+        for dx in (0, 1):
+            y, x = (dy + offset)[:, None], (dx + offset)[None, :]
+            tap = (y.div(2, rounding_mode="floor") + side // 2) * side
+            tap = (tap + x.div(2, rounding_mode="floor") + side // 2).reshape(-1)
+            part = (2 * (y % 2) + x % 2).reshape(-1)
+            rows = parent[:, tap].long()
+            children.append(torch.where(rows == count, 4 * count, 4 * rows + part))
+    return torch.stack(children, 1).reshape(4 * count, kernel * kernel).to(torch.int32)
+
+
+def convolution(rows: Tensor, table: Tensor, weight: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The bare sums [A, O], accumulated in ``dtype``: weight [O, I, kh, kw], rows [R + 1, I], table [A, kh*kw]."""
+    gathered = rows.to(dtype)[table.long()]
+    return torch.einsum("ati,oit->ao", gathered, weight.to(dtype).flatten(2))
+
+
+def activate(values: Tensor, slope: Tensor | None) -> Tensor:
+    """PReLU with one slope for each channel; None: identity."""
+    return values if slope is None else torch.where(values > 0, values, values * slope.to(values.dtype))
+
+
+def sparse_conv2d(
+    rows: Tensor,
+    table: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    slope: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    shuffle: int = 1,
+    macs_per_row: int | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, int]:
+    """See :func:`native.ops.sparse_conv2d`; weight, bias [O] and slope [O] in torch.nn.Conv2d's order.
+
+    Sums are in ``dtype``; the result is rounded to the rows' type.
+    """
+    count, outputs = len(table), len(weight)
+    children = shuffle * shuffle
+
+    def packed_order(values: Tensor) -> Tensor:
+        return values.unflatten(-1, (outputs // children, children)).transpose(-1, -2).flatten(-2)
+
+    sums = packed_order(convolution(rows, table, weight, dtype))
+    if bias is not None:
+        sums = sums + packed_order(bias.to(dtype))
+    if residual is not None:
+        sums = sums + residual[: count * children].reshape(count, outputs).to(dtype)
+    values = activate(sums, None if slope is None else packed_order(slope))
+    out = torch.zeros(count * children + 1, outputs // children, dtype=rows.dtype)
+    out[:-1] = values.reshape(count * children, -1).to(rows.dtype)
+    macs = weight.numel() if macs_per_row is None else macs_per_row
+    return out, count * macs
+
+
+def sparse_conv2d_scatter_(
+    trunk: Tensor,
+    rows: Tensor,
+    table: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    active: Tensor,
+    *,
+    macs_per_row: int | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> int:
+    """See :func:`native.ops.sparse_conv2d_scatter_`."""
+    out, macs = sparse_conv2d(
+        rows, table, weight, bias, slope, trunk[active.long()], macs_per_row=macs_per_row, dtype=dtype
+    )
+    trunk[active.long()] = out[:-1]
+    return macs

@@ -1,0 +1,174 @@
+// The sparse convolution over a small vector type V: one file per instruction set instantiates it.
+//
+// A register block holds `rows` x `vectors` accumulators. Every tap of every row is read through its row
+// pointer, so nothing is gathered or copied (the indirection of Marat Dukhan, "The Indirect Convolution
+// Algorithm", arXiv 1907.02129). The order of additions for one output value is tap, then input, whatever
+// block the row falls in: results do not depend on the number of threads or on neighbouring rows.
+//
+// V provides
+//   Element                      what rows and weights hold
+//   lanes, vectors, depth        outputs in a vector, vectors in a block, inputs that one accumulate takes
+//   rows                         most rows in a block
+//   Sum, Operand, Weight         register types: float sums, an input for all lanes, weights of all lanes
+//   zero() floats(p) add(a, b) activate(sum, slope)             on Sum
+//   load(p[, n]) store(p, sum[, n])                             rows of Element to and from Sum
+//   weight(p) operand(p) operand_tail(p) accumulate(sum, operand, weight)
+//
+// V must have internal linkage (an anonymous namespace): otherwise the linker would keep one copy of these
+// functions for all instruction sets.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "pixeltier/row_kernel.h"
+
+#define PIXELTIER_UNROLL _Pragma("GCC unroll 32")
+
+namespace pixeltier {
+
+// Rows whose inputs stay in the second-level cache while all output blocks pass over them.
+constexpr int64_t kChunkBytes = 256 * 1024;
+
+template <class V, int kRows, int kVectors>
+struct RegisterBlock {
+  using Element = typename V::Element;
+  typename V::Sum sum[kRows][kVectors];
+
+  void clear() {
+    PIXELTIER_UNROLL
+    for (int r = 0; r < kRows; r++) {
+      PIXELTIER_UNROLL
+      for (int v = 0; v < kVectors; v++) sum[r][v] = V::zero();
+    }
+  }
+
+  // Adds one tap. `weight` holds the tap's inputs, padded to whole groups of V::depth.
+  void add_tap(const Element* const* row, int64_t inputs, const Element* weight) {
+    int64_t i = 0;
+    for (; i + V::depth <= inputs; i += V::depth) step(row, i, weight, [](const Element* p) { return V::operand(p); });
+    if (V::depth > 1 && i < inputs) step(row, i, weight, [](const Element* p) { return V::operand_tail(p); });
+  }
+
+  // `full`: the block has all of its outputs, so that whole vectors can be loaded and stored.
+  template <bool full>
+  void finish(const ConvArguments& a, int64_t first_row, int64_t first_output) {
+    const auto* residual = static_cast<const Element*>(a.residual);
+    auto* out = static_cast<Element*>(a.out);
+    PIXELTIER_UNROLL
+    for (int v = 0; v < kVectors; v++) {
+      const int64_t o = first_output + v * V::lanes;
+      const int64_t n = full || o + V::lanes <= a.outputs ? int64_t{V::lanes} : a.outputs - o;
+      const typename V::Sum bias = a.bias ? V::floats(a.bias + o) : V::zero();
+      const typename V::Sum slope = a.slope ? V::floats(a.slope + o) : V::zero();
+      PIXELTIER_UNROLL
+      for (int r = 0; r < kRows; r++) {
+        const int64_t i = first_row + r;
+        typename V::Sum value = V::add(sum[r][v], bias);
+        if (residual) {
+          const Element* from = residual + (a.residual_rows ? a.residual_rows[i] : i) * a.outputs + o;
+          value = V::add(value, full ? V::load(from) : V::load(from, n));
+        }
+        if (a.slope) value = V::activate(value, slope);
+        Element* to = out + (a.out_rows ? a.out_rows[i] : i) * a.outputs + o;
+        if (full)
+          V::store(to, value);
+        else
+          V::store(to, value, n);
+      }
+    }
+  }
+
+ private:
+  template <class Load>
+  void step(const Element* const* row, int64_t i, const Element*& weight, Load operand) {
+    typename V::Weight w[kVectors];
+    PIXELTIER_UNROLL
+    for (int v = 0; v < kVectors; v++) w[v] = V::weight(weight + v * V::lanes * V::depth);
+    weight += kVectors * V::lanes * V::depth;
+    PIXELTIER_UNROLL
+    for (int r = 0; r < kRows; r++) {
+      const typename V::Operand x = operand(row[r] + i);
+      PIXELTIER_UNROLL
+      for (int v = 0; v < kVectors; v++) V::accumulate(sum[r][v], x, w[v]);
+    }
+  }
+};
+
+// One block of kRows rows and kVectors vectors of outputs, all taps.
+template <class V, int kRows, int kVectors>
+bool compute_block(const ConvArguments& a, int64_t first_row, int64_t first_output, const void* packed) {
+  using Element = typename V::Element;
+  const auto* rows = static_cast<const Element*>(a.rows);
+  const auto* weight = static_cast<const Element*>(packed);
+  const int64_t tap_size = (a.inputs + V::depth - 1) / V::depth * V::depth * kVectors * V::lanes;
+  const auto last = static_cast<uint32_t>(a.row_count);
+  const int32_t* table = a.table + first_row * a.taps;
+  bool valid = true;
+  RegisterBlock<V, kRows, kVectors> block;
+  block.clear();
+  for (int64_t t = 0; t < a.taps; t++, weight += tap_size) {
+    const Element* row[kRows];
+    bool any = false;
+    PIXELTIER_UNROLL
+    for (int r = 0; r < kRows; r++) {
+      const auto number = static_cast<uint32_t>(table[r * a.taps + t]);
+      valid &= number <= last;
+      any |= number < last;
+      row[r] = rows + static_cast<int64_t>(number < last ? number : last) * a.inputs;
+    }
+    if (any) block.add_tap(row, a.inputs, weight);  // adding zeros changes nothing
+  }
+  if (first_output + kVectors * V::lanes <= a.outputs)
+    block.template finish<true>(a, first_row, first_output);
+  else
+    block.template finish<false>(a, first_row, first_output);
+  return valid;
+}
+
+using BlockFunction = bool (*)(const ConvArguments&, int64_t, int64_t, const void*);
+
+template <class V, int kVectors, int... kRows>
+BlockFunction block_function(int64_t rows, std::integer_sequence<int, kRows...>) {
+  static constexpr BlockFunction functions[] = {&compute_block<V, kRows + 1, kVectors>...};
+  return functions[rows - 1];
+}
+
+template <class V>
+BlockFunction block_function(int64_t rows, int64_t vectors) {
+  static_assert(V::vectors == 2, "one instantiation for each number of vectors in a block");
+  constexpr auto all = std::make_integer_sequence<int, V::rows>();
+  return vectors == 2 ? block_function<V, 2>(rows, all) : block_function<V, 1>(rows, all);
+}
+
+template <class V>
+bool run_rows(const ConvArguments& a, Range rows, Range blocks) {
+  using Element = typename V::Element;
+  constexpr int64_t kBlock = int64_t{V::lanes} * V::vectors;
+  const int64_t block_size = a.taps * ((a.inputs + V::depth - 1) / V::depth * V::depth) * kBlock;
+  const int64_t in_cache = kChunkBytes / (a.inputs * static_cast<int64_t>(sizeof(Element))) / V::rows * V::rows;
+  const int64_t chunk = in_cache < V::rows ? V::rows : in_cache;
+  bool valid = true;
+  for (int64_t begin = rows.begin; begin < rows.end; begin += chunk) {
+    const int64_t end = begin + chunk < rows.end ? begin + chunk : rows.end;
+    const int64_t parts = (end - begin + V::rows - 1) / V::rows;  // of nearly equal height
+    for (int64_t b = blocks.begin; b < blocks.end; b++) {
+      const int64_t output = b * kBlock, left = (a.outputs - output + V::lanes - 1) / V::lanes;
+      const int64_t vectors = left < V::vectors ? left : V::vectors;
+      const Element* weight = static_cast<const Element*>(a.weight) + b * block_size;
+      for (int64_t p = 0; p < parts; p++) {
+        const int64_t first = begin + (end - begin) * p / parts, next = begin + (end - begin) * (p + 1) / parts;
+        valid &= block_function<V>(next - first, vectors)(a, first, output, weight);
+      }
+    }
+  }
+  return valid;
+}
+
+// What a file of one instruction set exports.
+template <class V>
+constexpr RowKernel make_row_kernel(Isa isa, Element element) {
+  return {isa, element, {V::lanes, V::vectors, V::depth, V::depth}, V::rows, &run_rows<V>};
+}
+
+}  // namespace pixeltier

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <string>
+
+#include "pixeltier/cpu_features.h"
+
+namespace pixeltier {
+
+// The instruction set called `name`; ValueError where there is none or the processor lacks it.
+Isa require_isa(const std::string& name);
+
+}  // namespace pixeltier
