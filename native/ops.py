@@ -110,7 +110,9 @@ def _pad_channels(values: Tensor | None, name: str, outputs: int, shuffle: int, 
     elif name == "slope" and flat.numel() in (1, channels):
         flat = flat.expand(channels).repeat(children)
     else:
-        raise ValueError(f"{name} must have one value for each of {outputs} outputs, got shape {tuple(values.shape)}")
+        raise ValueError(
+            f"{name} must have one value for each of {outputs} outputs, got shape {tuple(values.shape)}"
+        )
     return torch.nn.functional.pad(flat, (0, padded - outputs)).contiguous()
 
 
@@ -174,24 +176,19 @@ def sparse_conv2d(
     return result
 
 
-def sparse_conv2d_scatter_(trunk: Tensor, rows: Tensor, table: Tensor, packed: PackedWeight, active: Tensor) -> int:
+def sparse_conv2d_scatter_(
+    trunk: Tensor, rows: Tensor, table: Tensor, packed: PackedWeight, active: Tensor
+) -> int:
     """``trunk[active] = activate(trunk[active] + convolution + bias)``, in place; returns the multiply-adds executed.
 
     trunk: [R + 1, O]; rows: [S + 1, I], not of the trunk's memory; table: int32 [A, T]; active: int32 [A], ascending
     rows of the trunk. Rows that are not active keep their values. Errors as for :func:`sparse_conv2d`.
     """
     if packed.shuffle != 1:
-        raise ValueError(f"a scatter cannot shuffle pixels, got a weight packed with shuffle={packed.shuffle}")
-    macs: int = _ops.sparse_conv2d_scatter_(
-        trunk,
-        rows,
-        table,
-        packed.weight,
-        packed.bias,
-        packed.slope,
-        active,
-        packed.outputs,
-        packed.macs_per_row,
-        packed.isa,
+        raise ValueError(
+            f"a scatter cannot shuffle pixels, got a weight packed with shuffle={packed.shuffle}"
+        )
+    _ops.sparse_conv2d_scatter_(
+        trunk, rows, table, packed.weight, packed.bias, packed.slope, active, packed.outputs, packed.isa
     )
-    return macs
+    return table.shape[0] * packed.macs_per_row

@@ -30,7 +30,7 @@ def _taps(
     xs = (x[:, None] * stride + offset)[:, None, :].expand(-1, kernel, kernel)
     inside = (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
     cells = (n[:, None, None] * height + ys) * width + xs
-    return cells.reshape(len(cell), -1), inside.reshape(len(cell), -1)
+    return cells.flatten(1), inside.flatten(1)
 
 
 def dense_table(active: Tensor, images: int, height: int, width: int, kernel: int, stride: int = 1) -> Tensor:
@@ -105,7 +105,7 @@ def sparse_conv2d(
         sums = sums + residual[: count * children].reshape(count, outputs).to(dtype)
     values = activate(sums, None if slope is None else packed_order(slope))
     out = torch.zeros(count * children + 1, outputs // children, dtype=rows.dtype)
-    out[:-1] = values.reshape(count * children, -1).to(rows.dtype)
+    out[:-1] = values.reshape(count * children, outputs // children).to(rows.dtype)
     macs = weight.numel() if macs_per_row is None else macs_per_row
     return out, count * macs
 

@@ -13,17 +13,18 @@ struct Grid {
 };
 
 // Number of active cells of one image of `cells` importances: value >= threshold, and where keep_best is set
-// also the first maximum. NaN is never active. `active` may be null (count only); cell numbers start at `first`.
+// also the first maximum. NaN is never active. `active` may be null (count only); cell numbers start at
+// `first`.
 int64_t plan_image(const float* importance, int64_t cells, float threshold, bool keep_best, int32_t first,
                    int32_t* active);
 
 // Position of the first entry that is out of [0, cells) or not above its predecessor; -1 where all are well.
 int64_t first_invalid(const int32_t* active, int64_t count, int64_t cells);
 
-// The input rows of each output cell of active[begin, end): table[i * kernel^2 + t]. Rows are input cells in place;
-// outside the image: input.cells(). `stride` divides the input grid, padding is kernel / 2.
-void dense_table(const int32_t* active, int64_t begin, int64_t end, Grid input, int64_t kernel, int64_t stride,
-                 int32_t* table);
+// The input rows of each output cell of active[begin, end): table[i * kernel^2 + t]. Rows are input cells in
+// place; outside the image: input.cells(). `stride` divides the input grid, padding is kernel / 2.
+void dense_table(const int32_t* active, int64_t begin, int64_t end, Grid input, int64_t kernel,
+                 int64_t stride, int32_t* table);
 
 // As above at stride 1, with rows as positions in the active list itself; outside or inactive: count.
 void packed_table(const int32_t* active, int64_t count, int64_t begin, int64_t end, Grid grid, int64_t kernel,

@@ -15,19 +15,20 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-// out[out_rows[i]] = activate(sum over t of weight[t] * rows[table[i, t]] + bias + residual[residual_rows[i]]).
-// All rows are channels last and contiguous. bias and slope are padded with zeros to the layout's outputs.
+// out[out_rows[i]] = activate(sum over t of weight[t] * rows[table[i, t]] + bias +
+// residual[residual_rows[i]]). All rows are channels last and contiguous. bias and slope are padded with
+// zeros to the layout's outputs.
 struct ConvArguments {
-  const void* rows;       // [row_count + 1, inputs], the last row is zero
-  int64_t row_count;      // also the number of the zero row
-  const int32_t* table;   // [n, taps]
+  const void* rows;      // [row_count + 1, inputs], the last row is zero
+  int64_t row_count;     // also the number of the zero row
+  const int32_t* table;  // [n, taps]
   int64_t taps;
   int64_t inputs;
   int64_t outputs;
-  const void* weight;     // packed by pack_weight for the same kernel
-  const float* bias;      // null: none
-  const float* slope;     // null: identity; PReLU otherwise (zeros: ReLU)
-  const void* residual;   // null: none; rows of `outputs`
+  const void* weight;            // packed by pack_weight for the same kernel
+  const float* bias;             // null: none
+  const float* slope;            // null: identity; PReLU otherwise (zeros: ReLU)
+  const void* residual;          // null: none; rows of `outputs`
   const int32_t* residual_rows;  // null: row i
   void* out;
   const int32_t* out_rows;  // null: row i
@@ -38,8 +39,8 @@ struct Range {
 };
 
 // How a kernel wants its weights: [output block][tap][input / depth][block outputs][depth]. A block has
-// `lanes * vectors` outputs; the last one has as few multiples of `lanes` as hold what is left. Inputs are padded
-// with zeros to a multiple of `input_multiple`, itself a multiple of depth.
+// `lanes * vectors` outputs; the last one has as few multiples of `lanes` as hold what is left. Inputs are
+// padded with zeros to a multiple of `input_multiple`, itself a multiple of depth.
 struct WeightLayout {
   int64_t lanes, vectors, depth, input_multiple;
 
@@ -59,16 +60,17 @@ struct RowKernel {
   Element element;
   WeightLayout layout;
   int64_t rows;  // rows of one register block
-  // Computes the output blocks `blocks` of the rows `rows`. Never reads outside of `rows`: a table entry beyond
-  // row_count is read as the zero row, and makes the answer false.
+  // Computes the output blocks `blocks` of the rows `rows`. Never reads outside of `rows`: a table entry
+  // beyond row_count is read as the zero row, and makes the answer false.
   bool (*run)(const ConvArguments& arguments, Range rows, Range blocks);
 };
 
 // The kernel that `isa` uses for `element`; null where this build or this processor has none.
 const RowKernel* find_row_kernel(Isa isa, Element element);
 
-// Lays out weight [outputs, inputs, taps] (float); output o of the packed order is output_order[o] of the weight.
-void pack_weight(const float* weight, const int64_t* output_order, int64_t outputs, int64_t inputs, int64_t taps,
-                 const WeightLayout& layout, Element element, void* packed);
+// Lays out weight [outputs, inputs, taps] (float); output o of the packed order is output_order[o] of the
+// weight.
+void pack_weight(const float* weight, const int64_t* output_order, int64_t outputs, int64_t inputs,
+                 int64_t taps, const WeightLayout& layout, Element element, void* packed);
 
 }  // namespace pixeltier

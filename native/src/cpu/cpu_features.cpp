@@ -55,9 +55,11 @@ struct Features {
     if (!bit(one.ecx, 27)) return;  // OSXSAVE
     const uint64_t states = saved_states();
     const Registers seven = cpuid(7, 0), seven_one = cpuid(7, 1);
-    const bool ymm = (states & 0x6) == 0x6, zmm = (states & 0xe6) == 0xe6, tiles = (states & 0x60000) == 0x60000;
+    const bool ymm = (states & 0x6) == 0x6, zmm = (states & 0xe6) == 0xe6,
+               tiles = (states & 0x60000) == 0x60000;
     avx2 = ymm && bit(one.ecx, 12) && bit(one.ecx, 28) && bit(seven.ebx, 5);
-    avx512 = avx2 && zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) && bit(seven.ebx, 31);
+    avx512 =
+        avx2 && zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) && bit(seven.ebx, 31);
     avx512_bf16 = avx512 && bit(seven_one.eax, 5);
     amx = avx512_bf16 && tiles && bit(seven.edx, 22) && bit(seven.edx, 24) && request_tiles();
   }
@@ -66,11 +68,16 @@ struct Features {
 bool supported(Isa isa) {
   static const Features features;
   switch (isa) {
-    case Isa::portable: return true;
-    case Isa::avx2: return features.avx2;
-    case Isa::avx512: return features.avx512;
-    case Isa::avx512_bf16: return features.avx512_bf16;
-    case Isa::amx: return features.amx;
+    case Isa::portable:
+      return true;
+    case Isa::avx2:
+      return features.avx2;
+    case Isa::avx512:
+      return features.avx512;
+    case Isa::avx512_bf16:
+      return features.avx512_bf16;
+    case Isa::amx:
+      return features.amx;
   }
   return false;
 }

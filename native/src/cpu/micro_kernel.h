@@ -46,7 +46,8 @@ struct RegisterBlock {
   // Adds one tap. `weight` holds the tap's inputs, padded to whole groups of V::depth.
   void add_tap(const Element* const* row, int64_t inputs, const Element* weight) {
     int64_t i = 0;
-    for (; i + V::depth <= inputs; i += V::depth) step(row, i, weight, [](const Element* p) { return V::operand(p); });
+    for (; i + V::depth <= inputs; i += V::depth)
+      step(row, i, weight, [](const Element* p) { return V::operand(p); });
     if (V::depth > 1 && i < inputs) step(row, i, weight, [](const Element* p) { return V::operand_tail(p); });
   }
 
@@ -146,7 +147,8 @@ bool run_rows(const ConvArguments& a, Range rows, Range blocks) {
   using Element = typename V::Element;
   constexpr int64_t kBlock = int64_t{V::lanes} * V::vectors;
   const int64_t block_size = a.taps * ((a.inputs + V::depth - 1) / V::depth * V::depth) * kBlock;
-  const int64_t in_cache = kChunkBytes / (a.inputs * static_cast<int64_t>(sizeof(Element))) / V::rows * V::rows;
+  const int64_t in_cache =
+      kChunkBytes / (a.inputs * static_cast<int64_t>(sizeof(Element))) / V::rows * V::rows;
   const int64_t chunk = in_cache < V::rows ? V::rows : in_cache;
   bool valid = true;
   for (int64_t begin = rows.begin; begin < rows.end; begin += chunk) {
@@ -157,7 +159,8 @@ bool run_rows(const ConvArguments& a, Range rows, Range blocks) {
       const int64_t vectors = left < V::vectors ? left : V::vectors;
       const Element* weight = static_cast<const Element*>(a.weight) + b * block_size;
       for (int64_t p = 0; p < parts; p++) {
-        const int64_t first = begin + (end - begin) * p / parts, next = begin + (end - begin) * (p + 1) / parts;
+        const int64_t first = begin + (end - begin) * p / parts,
+                      next = begin + (end - begin) * (p + 1) / parts;
         valid &= block_function<V>(next - first, vectors)(a, first, output, weight);
       }
     }

@@ -31,8 +31,8 @@ void pack(const float* weight, const int64_t* order, int64_t outputs, int64_t in
 
 }  // namespace
 
-void pack_weight(const float* weight, const int64_t* output_order, int64_t outputs, int64_t inputs, int64_t taps,
-                 const WeightLayout& layout, Element element, void* packed) {
+void pack_weight(const float* weight, const int64_t* output_order, int64_t outputs, int64_t inputs,
+                 int64_t taps, const WeightLayout& layout, Element element, void* packed) {
   if (element == Element::f32)
     pack(weight, output_order, outputs, inputs, taps, layout, static_cast<float*>(packed));
   else

@@ -32,8 +32,8 @@ int64_t first_invalid(const int32_t* active, int64_t count, int64_t cells) {
   return -1;
 }
 
-void dense_table(const int32_t* active, int64_t begin, int64_t end, Grid input, int64_t kernel, int64_t stride,
-                 int32_t* table) {
+void dense_table(const int32_t* active, int64_t begin, int64_t end, Grid input, int64_t kernel,
+                 int64_t stride, int32_t* table) {
   const int64_t pad = kernel / 2, taps = kernel * kernel;
   const int64_t width = (input.width - 1) / stride + 1, height = (input.height - 1) / stride + 1;
   const auto absent = static_cast<int32_t>(input.cells());
@@ -82,7 +82,8 @@ bool child_table(const int32_t* parent, int64_t count, int64_t begin, int64_t en
       for (int64_t ky = 0; ky < kernel; ky++)
         for (int64_t kx = 0; kx < kernel; kx++) {
           const int64_t y = child / 2 + ky - pad, x = child % 2 + kx - pad;
-          const int64_t py = (y + 2 * parent_pad) / 2, px = (x + 2 * parent_pad) / 2;  // floor, offset to be >= 0
+          const int64_t py = (y + 2 * parent_pad) / 2,
+                        px = (x + 2 * parent_pad) / 2;  // floor, offset to be >= 0
           const int64_t from = parent[i * parent_taps + py * parent_kernel + px];
           valid &= from >= 0 && from <= count;
           *row++ = static_cast<int32_t>(from == count ? 4 * count : 4 * from + 2 * (y & 1) + (x & 1));

@@ -14,11 +14,12 @@ namespace {
 void check_padded(const std::optional<at::Tensor>& values, const char* name, int64_t padded) {
   if (!values) return;
   check_tensor(*values, name, 1, at::kFloat);
-  TORCH_CHECK_VALUE(values->size(0) == padded, "a packed ", name, " must have ", padded, " values, got ", values->size(0));
+  TORCH_CHECK_VALUE(values->size(0) == padded, "a packed ", name, " must have ", padded, " values, got ",
+                    values->size(0));
 }
 
-// Whether threads should share out the output blocks instead of the rows: where reading weights costs more than
-// reading rows (each thread then streams weights of its own), and the blocks divide evenly.
+// Whether threads should share out the output blocks instead of the rows: where reading weights costs more
+// than reading rows (each thread then streams weights of its own), and the blocks divide evenly.
 bool split_blocks(const PackedConvolution& c, int64_t count, int64_t threads) {
   const int64_t blocks = c.kernel->layout.blocks(c.outputs);
   return c.weight.numel() > count * c.inputs && (blocks % threads == 0 || blocks >= 4 * threads);
@@ -27,7 +28,8 @@ bool split_blocks(const PackedConvolution& c, int64_t count, int64_t threads) {
 }  // namespace
 
 Element element_of(at::ScalarType type) {
-  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kBFloat16, "rows must be float32 or bfloat16, got ", type);
+  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kBFloat16, "rows must be float32 or bfloat16, got ",
+                   type);
   return type == at::kFloat ? Element::f32 : Element::bf16;
 }
 
@@ -38,19 +40,21 @@ const RowKernel& require_kernel(const std::string& isa, at::ScalarType type) {
 }
 
 PackedConvolution check_convolution(const at::Tensor& rows, const at::Tensor& table, const at::Tensor& weight,
-                                    const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& slope,
-                                    int64_t outputs, const std::string& isa) {
+                                    const std::optional<at::Tensor>& bias,
+                                    const std::optional<at::Tensor>& slope, int64_t outputs,
+                                    const std::string& isa) {
   const RowKernel& kernel = require_kernel(isa, rows.scalar_type());
   check_tensor(rows, "rows", 2, rows.scalar_type());
   check_tensor(table, "table", 2, at::kInt);
   check_tensor(weight, "weight", 1, rows.scalar_type());
-  TORCH_CHECK_VALUE(rows.size(0) >= 1 && rows.size(1) >= 1, "rows must have a last row of zeros and at least one channel, got shape ",
-                    rows.sizes());
+  TORCH_CHECK_VALUE(rows.size(0) >= 1 && rows.size(1) >= 1,
+                    "rows must have a last row of zeros and at least one channel, got shape ", rows.sizes());
   TORCH_CHECK_VALUE(outputs >= 1, "outputs must be at least 1, got ", outputs);
   PackedConvolution c{&kernel, weight, bias, slope, rows.size(1), outputs, table.size(1)};
   const int64_t expected = kernel.layout.size(outputs, c.taps, c.inputs);
-  TORCH_CHECK_VALUE(weight.numel() == expected, "rows of ", c.inputs, " channels and a table of ", c.taps, " taps need ", expected,
-                    " packed weights for ", outputs, " outputs on ", isa, ", got ", weight.numel());
+  TORCH_CHECK_VALUE(weight.numel() == expected, "rows of ", c.inputs, " channels and a table of ", c.taps,
+                    " taps need ", expected, " packed weights for ", outputs, " outputs on ", isa, ", got ",
+                    weight.numel());
   check_padded(bias, "bias", kernel.layout.padded_outputs(outputs));
   check_padded(slope, "slope", kernel.layout.padded_outputs(outputs));
   return c;

@@ -25,13 +25,15 @@ const RowKernel& require_kernel(const std::string& isa, at::ScalarType type);
 
 // Checks the rows, the table and the packed weight against each other.
 PackedConvolution check_convolution(const at::Tensor& rows, const at::Tensor& table, const at::Tensor& weight,
-                                    const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& slope,
-                                    int64_t outputs, const std::string& isa);
+                                    const std::optional<at::Tensor>& bias,
+                                    const std::optional<at::Tensor>& slope, int64_t outputs,
+                                    const std::string& isa);
 
 // Pointers and sizes of a checked convolution; residual and out are the caller's to set.
 ConvArguments conv_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table);
 
-// Runs it for `count` table rows on torch's threads; IndexError where the table names a row that does not exist.
+// Runs it for `count` table rows on torch's threads; IndexError where the table names a row that does not
+// exist.
 void run_convolution(const PackedConvolution& c, const ConvArguments& arguments, int64_t count);
 
 }  // namespace pixeltier

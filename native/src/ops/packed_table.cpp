@@ -9,7 +9,8 @@
 namespace pixeltier {
 namespace {
 
-at::Tensor packed_table_op(const at::Tensor& active, int64_t images, int64_t height, int64_t width, int64_t kernel) {
+at::Tensor packed_table_op(const at::Tensor& active, int64_t images, int64_t height, int64_t width,
+                           int64_t kernel) {
   check_tensor(active, "active", 1, at::kInt);
   check_grid(images, height, width);
   check_kernel(kernel);
@@ -17,8 +18,8 @@ at::Tensor packed_table_op(const at::Tensor& active, int64_t images, int64_t hei
   const int64_t count = active.size(0);
   const Grid grid{images, height, width};
   const int64_t wrong = first_invalid(cells, count, grid.cells());
-  TORCH_CHECK_INDEX(wrong < 0, "active must ascend strictly within the ", grid.cells(), " cells of the grid, got ",
-                    cells[wrong], " at position ", wrong);
+  TORCH_CHECK_INDEX(wrong < 0, "active must ascend strictly within the ", grid.cells(),
+                    " cells of the grid, got ", cells[wrong], " at position ", wrong);
   auto table = at::empty({count, kernel * kernel}, active.options());
   auto* to = table.mutable_data_ptr<int32_t>();
   at::parallel_for(0, count, 4096, [&](int64_t begin, int64_t end) {

@@ -24,7 +24,8 @@ at::Tensor plan(const at::Tensor& importance, const at::Tensor& threshold, bool 
   auto active = at::empty({count}, importance.options().dtype(at::kInt));
   auto* to = active.mutable_data_ptr<int32_t>();
   for (int64_t n = 0; n < images; n++)
-    to += plan_image(values + n * cells, cells, thresholds[n], keep_best, static_cast<int32_t>(n * cells), to);
+    to +=
+        plan_image(values + n * cells, cells, thresholds[n], keep_best, static_cast<int32_t>(n * cells), to);
   return active;
 }
 

@@ -16,22 +16,25 @@ std::vector<int64_t> output_order(int64_t outputs, int64_t shuffle) {
   return order;
 }
 
-at::Tensor prepack_weight(const at::Tensor& weight, at::ScalarType dtype, int64_t shuffle, const std::string& isa) {
+at::Tensor prepack_weight(const at::Tensor& weight, at::ScalarType dtype, int64_t shuffle,
+                          const std::string& isa) {
   check_tensor(weight, "weight", 4, at::kFloat);
   const int64_t outputs = weight.size(0), inputs = weight.size(1), taps = weight.size(2) * weight.size(3);
   TORCH_CHECK_VALUE(weight.numel() > 0, "weight must not be empty, got shape ", weight.sizes());
-  TORCH_CHECK_VALUE(shuffle >= 1 && outputs % (shuffle * shuffle) == 0, "shuffle must be at least 1 and its square divide the ",
-                    outputs, " outputs, got ", shuffle);
+  TORCH_CHECK_VALUE(shuffle >= 1 && outputs % (shuffle * shuffle) == 0,
+                    "shuffle must be at least 1 and its square divide the ", outputs, " outputs, got ",
+                    shuffle);
   const RowKernel& kernel = require_kernel(isa, dtype);
   auto packed = at::empty({kernel.layout.size(outputs, taps, inputs)}, weight.options().dtype(dtype));
   const auto order = output_order(outputs, shuffle);
-  pack_weight(weight.const_data_ptr<float>(), order.data(), outputs, inputs, taps, kernel.layout, element_of(dtype),
-              packed.mutable_data_ptr());
+  pack_weight(weight.const_data_ptr<float>(), order.data(), outputs, inputs, taps, kernel.layout,
+              element_of(dtype), packed.mutable_data_ptr());
   return packed;
 }
 
 // What bias and slope have to be padded to, and the packed weight's size: [padded outputs, size].
-std::vector<int64_t> packed_sizes(int64_t outputs, int64_t inputs, int64_t taps, at::ScalarType dtype, const std::string& isa) {
+std::vector<int64_t> packed_sizes(int64_t outputs, int64_t inputs, int64_t taps, at::ScalarType dtype,
+                                  const std::string& isa) {
   const WeightLayout& layout = require_kernel(isa, dtype).layout;
   return {layout.padded_outputs(outputs), layout.size(outputs, taps, inputs)};
 }
@@ -40,7 +43,9 @@ std::vector<int64_t> packed_sizes(int64_t outputs, int64_t inputs, int64_t taps,
 }  // namespace pixeltier
 
 TORCH_LIBRARY_FRAGMENT(pixeltier, m) {
-  m.def("prepack_weight(Tensor weight, ScalarType dtype, int shuffle, str isa) -> Tensor", {at::Tag::pt2_compliant_tag});
+  m.def("prepack_weight(Tensor weight, ScalarType dtype, int shuffle, str isa) -> Tensor",
+        {at::Tag::pt2_compliant_tag});
   m.impl("prepack_weight", c10::DispatchKey::CPU, TORCH_FN(pixeltier::prepack_weight));
-  m.def("packed_sizes(int outputs, int inputs, int taps, ScalarType dtype, str isa) -> int[]", pixeltier::packed_sizes);
+  m.def("packed_sizes(int outputs, int inputs, int taps, ScalarType dtype, str isa) -> int[]",
+        pixeltier::packed_sizes);
 }

@@ -10,14 +10,17 @@
 namespace pixeltier {
 namespace {
 
-std::tuple<at::Tensor, c10::SymInt> sparse_conv2d(const at::Tensor& rows, const at::Tensor& table, const at::Tensor& weight,
-                                              const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& slope,
-                                              const std::optional<at::Tensor>& residual, int64_t outputs, int64_t shuffle,
-                                              int64_t macs_per_row, std::string isa) {
+std::tuple<at::Tensor, c10::SymInt> sparse_conv2d(const at::Tensor& rows, const at::Tensor& table,
+                                                  const at::Tensor& weight,
+                                                  const std::optional<at::Tensor>& bias,
+                                                  const std::optional<at::Tensor>& slope,
+                                                  const std::optional<at::Tensor>& residual, int64_t outputs,
+                                                  int64_t shuffle, int64_t macs_per_row, std::string isa) {
   const PackedConvolution c = check_convolution(rows, table, weight, bias, slope, outputs, isa);
   const int64_t count = table.size(0), children = shuffle * shuffle;
-  TORCH_CHECK_VALUE(shuffle >= 1 && outputs % children == 0, "shuffle must be at least 1 and its square divide the ", outputs,
-                    " outputs, got ", shuffle);
+  TORCH_CHECK_VALUE(shuffle >= 1 && outputs % children == 0,
+                    "shuffle must be at least 1 and its square divide the ", outputs, " outputs, got ",
+                    shuffle);
 
   const int64_t channels = outputs / children;
   auto out = at::empty({count * children + 1, channels}, rows.options());
@@ -25,12 +28,14 @@ std::tuple<at::Tensor, c10::SymInt> sparse_conv2d(const at::Tensor& rows, const 
   arguments.out = out.mutable_data_ptr();
   if (residual) {
     check_tensor(*residual, "residual", 2, rows.scalar_type());
-    TORCH_CHECK_VALUE(residual->size(0) >= count * children && residual->size(1) == channels, "residual must be [",
-                      count * children, " or more, ", channels, "], got ", residual->sizes());
+    TORCH_CHECK_VALUE(residual->size(0) >= count * children && residual->size(1) == channels,
+                      "residual must be [", count * children, " or more, ", channels, "], got ",
+                      residual->sizes());
     arguments.residual = residual->const_data_ptr();
   }
   run_convolution(c, arguments, count);
-  std::memset(static_cast<char*>(out.mutable_data_ptr()) + count * outputs * out.element_size(), 0, channels * out.element_size());
+  std::memset(static_cast<char*>(out.mutable_data_ptr()) + count * outputs * out.element_size(), 0,
+              channels * out.element_size());
   return {out, c10::SymInt(count * macs_per_row)};
 }
 
@@ -39,7 +44,8 @@ std::tuple<at::Tensor, c10::SymInt> sparse_conv2d(const at::Tensor& rows, const 
 
 TORCH_LIBRARY_FRAGMENT(pixeltier, m) {
   m.def(
-      "sparse_conv2d(Tensor rows, Tensor table, Tensor weight, Tensor? bias, Tensor? slope, Tensor? residual, "
+      "sparse_conv2d(Tensor rows, Tensor table, Tensor weight, Tensor? bias, Tensor? slope, Tensor? "
+      "residual, "
       "int outputs, int shuffle, int macs_per_row, str isa) -> (Tensor, SymInt)",
       {at::Tag::pt2_compliant_tag});
   m.impl("sparse_conv2d", c10::DispatchKey::CPU, TORCH_FN(pixeltier::sparse_conv2d));

@@ -1,0 +1,46 @@
+"""Schemas, fake kernels and tracing of every op."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from native import ops
+
+OPS = torch.ops.pixeltier
+ACTIVE = torch.tensor([0, 2, 3, 5], dtype=torch.int32)
+TABLE = ops.packed_table(ACTIVE, 1, 2, 3, 3)
+
+
+def samples() -> dict[str, tuple[object, ...]]:
+    packed = ops.prepack_weight(torch.rand(8, 8, 3, 3), torch.rand(8), torch.zeros(8))
+    rows = torch.rand(5, 8)
+    fixed = (packed.weight, packed.bias, packed.slope)
+    return {
+        "plan": (torch.rand(2, 3, 4), torch.full((2,), 0.5), True),
+        "dense_table": (ACTIVE, 1, 4, 6, 3, 2),
+        "packed_table": (ACTIVE, 1, 2, 3, 3),
+        "child_table": (TABLE, 3),
+        "prepack_weight": (torch.rand(8, 8, 3, 3), torch.float32, 2, "portable"),
+        "sparse_conv2d": (rows, TABLE, *fixed, torch.rand(5, 8), 8, 1, 576, packed.isa),
+        "sparse_conv2d_scatter_": (torch.rand(7, 8), rows, TABLE, *fixed, ACTIVE, 8, packed.isa),
+    }
+
+
+@pytest.mark.parametrize("name", samples())
+def test_opcheck(name):
+    torch.library.opcheck(getattr(OPS, name).default, samples()[name])
+
+
+def test_traces_with_an_active_list_of_unknown_length():
+    packed = ops.prepack_weight(torch.rand(8, 8, 3, 3), torch.rand(8))
+
+    def forward(importance: torch.Tensor, threshold: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        active = ops.plan(importance, threshold)
+        table = ops.dense_table(active, 1, 4, 4, 3)
+        return ops.sparse_conv2d(rows, table, packed)[0] * 2
+
+    arguments = torch.rand(1, 4, 4), torch.full((1,), 0.5), torch.rand(17, 8)
+    compiled = torch.compile(forward, backend="aot_eager", fullgraph=True)
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True), torch.no_grad():
+        assert torch.equal(compiled(*arguments), forward(*arguments))
