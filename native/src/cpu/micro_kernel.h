@@ -12,6 +12,7 @@
 //   Sum, Operand, Weight         register types: float sums, an input for all lanes, weights of all lanes
 //   zero() floats(p) add(a, b) activate(sum, slope)             on Sum
 //   load(p[, n]) store(p, sum[, n])                             rows of Element to and from Sum
+//   claim(sum)                                                  an optimisation barrier
 //   weight(p) operand(p) operand_tail(p) accumulate(sum, operand, weight)
 //
 // V must have internal linkage (an anonymous namespace): otherwise the linker would keep one copy of these
@@ -40,6 +41,15 @@ struct RegisterBlock {
     for (int r = 0; r < kRows; r++) {
       PIXELTIER_UNROLL
       for (int v = 0; v < kVectors; v++) sum[r][v] = V::zero();
+    }
+  }
+
+  // An optimisation barrier on every accumulator, kept in its register.
+  void claim() {
+    PIXELTIER_UNROLL
+    for (int r = 0; r < kRows; r++) {
+      PIXELTIER_UNROLL
+      for (int v = 0; v < kVectors; v++) V::claim(sum[r][v]);
     }
   }
 
@@ -168,10 +178,32 @@ bool run_rows(const ConvArguments& a, Range rows, Range blocks) {
   return valid;
 }
 
+// The multiply-adds of a full block and nothing else, `steps` times: the peak that a kernel is measured against.
+// Returns how many multiply-adds it did.
+template <class V>
+int64_t spin(int64_t steps) {
+  const typename V::Element zeros[V::lanes * V::depth] = {};
+  typename V::Operand x = V::operand(zeros);
+  typename V::Weight w = V::weight(zeros);
+  RegisterBlock<V, V::rows, V::vectors> block;
+  block.clear();
+  for (int64_t s = 0; s < steps; s++) {
+    // The empty statement claims to change the block, so that the compiler repeats the additions.
+    block.claim();
+    PIXELTIER_UNROLL
+    for (int r = 0; r < V::rows; r++) {
+      PIXELTIER_UNROLL
+      for (int v = 0; v < V::vectors; v++) V::accumulate(block.sum[r][v], x, w);
+    }
+  }
+  block.claim();
+  return steps * V::rows * V::vectors * V::lanes * V::depth;
+}
+
 // What a file of one instruction set exports.
 template <class V>
 constexpr RowKernel make_row_kernel(Isa isa, Element element) {
-  return {isa, element, {V::lanes, V::vectors, V::depth, V::depth}, V::rows, &run_rows<V>};
+  return {isa, element, {V::lanes, V::vectors, V::depth, V::depth}, V::rows, &run_rows<V>, &spin<V>};
 }
 
 }  // namespace pixeltier

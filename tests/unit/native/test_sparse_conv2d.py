@@ -14,7 +14,7 @@ from native import ops, reference
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 ISAS = native.available_isas()
-DTYPES = [torch.float32]
+DTYPES = [torch.float32, torch.bfloat16]
 MASKS = ["empty", "full", "single", "checkerboard", "random"]
 
 
