@@ -1,0 +1,116 @@
+"""The application: everything it uses is given to it."""
+
+import difflib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service import __version__
+from service.api import openapi
+from service.api.context import AppContext
+from service.api.middleware import RequestMiddleware
+from service.api.parameters import ClassifyQuery, SuperResolveQuery
+from service.api.problems import FieldError, Problem, ProblemError
+from service.api.record import EXPOSED_HEADERS, record_of
+from service.api.routes import classify, health, metrics, models, super_resolve, tiers
+
+ROUTERS = (classify.router, super_resolve.router, tiers.router, models.router, health.router, metrics.router)
+
+_PARAMETERS = tuple(sorted({*ClassifyQuery.model_fields, *SuperResolveQuery.model_fields}))
+
+
+def create_app(context: AppContext) -> FastAPI:
+    """Wire the routes to the context; the lifespan starts and drains its pool."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await context.pool.start()
+        try:
+            yield
+        finally:
+            await context.pool.stop(context.settings.drain_timeout_s)
+
+    app = FastAPI(
+        title="Pixeltier",
+        version=__version__,
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        openapi_tags=[{"name": "inference"}, {"name": "catalogue"}, {"name": "health"}],
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(context.settings.cors_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=list(EXPOSED_HEADERS),
+        max_age=600,
+    )
+    app.add_middleware(RequestMiddleware, metrics=context.metrics, tiers=context.tiers)
+    openapi.install(app)
+    context.metrics.set_routes(openapi.documented_statuses(app))
+    context.metrics.watch(context.pool)
+    return app
+
+
+def _answer(request: Request, error: ProblemError) -> Response:
+    record = record_of(request)
+    record.problem = error.problem
+    return error.response(record.request_id)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ProblemError):
+        raise error
+    return _answer(request, error)
+
+
+async def _disconnected(request: Request, error: Exception) -> Response:
+    del error
+    return _answer(request, ProblemError(Problem.CLIENT_CLOSED, "the client closed the connection"))
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = [
+        FieldError(
+            field=".".join(str(part) for part in item["loc"]),
+            message=_message(item["type"], item["loc"], item["msg"]),
+        )
+        for item in error.errors()
+    ]
+    detail = "; ".join(f"{one.field}: {one.message}" for one in errors)
+    return _answer(request, ProblemError(Problem.VALIDATION, detail[:2000], errors=errors))
+
+
+def _message(type_: str, loc: tuple[str | int, ...], message: str) -> str:
+    if type_ != "extra_forbidden":
+        return message
+    near = difflib.get_close_matches(str(loc[-1]), _PARAMETERS, n=1)
+    return "there is no such parameter" + (f"; did you mean {near[0]}?" if near else "")
+
+
+_HTTP_PROBLEMS = {404: Problem.NOT_FOUND, 405: Problem.METHOD_NOT_ALLOWED}
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    problem = _HTTP_PROBLEMS.get(error.status_code, Problem.INTERNAL)
+    headers = dict(error.headers or {})
+    detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    return _answer(request, ProblemError(problem, detail, headers=headers))

@@ -1,0 +1,32 @@
+"""Everything the routes use, injected once: `create_app` puts it on the application, `Context` hands it out."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from service.catalogue import Catalogue
+from service.metrics import Metrics
+from service.pool.interface import Pool
+from service.settings import Settings
+from service.tiers.store import TierStore
+
+
+@dataclass(frozen=True, slots=True)
+class AppContext:
+    """The service's parts."""
+
+    settings: Settings
+    tiers: TierStore
+    catalogue: Catalogue
+    pool: Pool
+    metrics: Metrics
+
+
+def _context(request: Request) -> AppContext:
+    context: AppContext = request.app.state.context
+    return context
+
+
+Context = Annotated[AppContext, Depends(_context)]

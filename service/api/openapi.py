@@ -1,0 +1,102 @@
+"""What the OpenAPI document says beyond what FastAPI derives: bodies, headers, problems."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.api.problems import Problem, ProblemDocument, documented
+
+_BINARY = {"type": "string", "format": "binary"}
+
+IMAGE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The image: as the raw body (JPEG, PNG or WebP), or as multipart part `file`.",
+        "content": {
+            "image/jpeg": {"schema": _BINARY},
+            "image/png": {"schema": _BINARY},
+            "image/webp": {"schema": _BINARY},
+            "application/octet-stream": {"schema": _BINARY},
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+            },
+        },
+    }
+}
+
+INFERENCE_PROBLEMS = documented(
+    Problem.NOT_ACCEPTABLE,
+    Problem.PAYLOAD_TOO_LARGE,
+    Problem.IMAGE_TOO_LARGE,
+    Problem.OUTPUT_TOO_LARGE,
+    Problem.UNSUPPORTED_MEDIA_TYPE,
+    Problem.VALIDATION,
+    Problem.UNKNOWN_TIER,
+    Problem.UNDECODABLE_IMAGE,
+    Problem.WORKER_CRASHED,
+    Problem.INTERNAL,
+    Problem.OVERLOADED,
+    Problem.NOT_READY,
+    Problem.DEADLINE_EXCEEDED,
+)
+"""What both tasks may answer instead of a result."""
+
+
+def _header(kind: str, description: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}}
+
+
+RESULT_HEADERS = {
+    "X-Request-Id": _header("string", "The request's identity, also in the log."),
+    "Server-Timing": _header("string", "Milliseconds: queue, decode, importance, infer, encode, total."),
+    "X-Tier": _header("string", "The tier asked for; `custom` for a threshold."),
+    "X-Tier-Effective": _header("string", "The tier that answered."),
+    "X-Threshold": _header("number", "The threshold that was used."),
+    "X-Config-Version": _header("integer", "Version of the tier table that was used."),
+    "X-Model-Version": _header("string", "Version of the model."),
+    "X-Macs-Dense": _header("integer", "MACs of the dense network on this image."),
+    "X-Macs-Executed": _header("integer", "MACs that were run."),
+    "X-Macs-Saved-Ratio": _header("number", "1 - executed / dense."),
+}
+
+DESCRIPTION = """\
+Image classification and x4 super-resolution that compute only where it matters.
+
+A request names a quality **tier**; the tier maps to a threshold that the operator moves. Every answer says
+what it cost (`X-Macs-Executed`) and what the dense network would have (`X-Macs-Dense`).
+Every error is `application/problem+json` with a stable `type`.
+"""
+
+
+def install(app: FastAPI) -> None:
+    """Make `app.openapi()` complete: the Problem schema that the documented errors refer to."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas |= schema.pop("$defs", {})
+            schemas["Problem"] = schema
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def documented_statuses(app: FastAPI) -> list[tuple[str, str, int]]:
+    """(method, route, status) of everything the document promises."""
+    return [
+        (method.upper(), route, int(status))
+        for route, operations in app.openapi()["paths"].items()
+        for method, operation in operations.items()
+        for status in operation["responses"]
+        if str(status).isdecimal()
+    ]

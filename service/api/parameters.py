@@ -1,0 +1,173 @@
+"""Parameters of both tasks, by query or by header of the same name; the query wins."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Header, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.problems import FieldError, Problem, ProblemError
+from service.tasks import CUSTOM_TIER, Task
+from service.tiers.store import Snapshot, UnknownTierError
+from service.worker.messages import OutputFormat
+
+TierText = Annotated[
+    str,
+    Field(
+        max_length=64,
+        description="Quality tier; GET /v1/tiers lists them. The table's default if absent.",
+        examples=["balanced"],
+    ),
+]
+ThresholdValue = Annotated[
+    float,
+    Field(
+        ge=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Share of an average image to skip, instead of a tier: 0 computes every pixel.",
+    ),
+]
+Degradable = Annotated[
+    bool, Field(description="Whether a faster tier may answer under load; X-Tier-Effective then names it.")
+]
+Include = Annotated[
+    Literal["importance"], Field(description="`importance` adds the importance map to the answer.")
+]
+TopK = Annotated[int, Field(ge=1, le=1000, description="How many classes to name.")]
+Format = Annotated[
+    Literal["png", "webp", "jpeg", "jpg"], Field(description="Format of the result; stronger than Accept.")
+]
+Quality = Annotated[int, Field(ge=1, le=100, description="Quality of a WebP or JPEG result.")]
+
+
+class _Common(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tier: TierText | None = None
+    threshold: ThresholdValue | None = None
+    degradable: Degradable | None = None
+    include: Include | None = None
+
+
+class ClassifyQuery(_Common):
+    """Query of POST /v1/classify."""
+
+    top_k: TopK | None = None
+
+
+class SuperResolveQuery(_Common):
+    """Query of POST /v1/super-resolve."""
+
+    format: Format | None = None
+    quality: Quality | None = None
+
+
+class _CommonHeaders(BaseModel):
+    x_tier: TierText | None = None
+    x_threshold: ThresholdValue | None = None
+    x_degradable: Degradable | None = None
+    x_include: Include | None = None
+    x_request_timeout_ms: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=2**31,
+            description="Deadline, from the request's first byte; capped by the service's own.",
+        ),
+    ] = None
+    x_request_id: Annotated[
+        str | None, Field(description="Taken over if it matches ^[A-Za-z0-9_-]{1,64}$, else replaced.")
+    ] = None
+    priority: Annotated[
+        str | None, Field(description="RFC 9218; `u=4` to `u=7` let others go first.", examples=["u=5"])
+    ] = None
+
+
+class ClassifyHeaders(_CommonHeaders):
+    """Headers of POST /v1/classify."""
+
+    x_top_k: TopK | None = None
+
+
+class SuperResolveHeaders(_CommonHeaders):
+    """Headers of POST /v1/super-resolve."""
+
+    x_format: Format | None = None
+    x_quality: Quality | None = None
+
+
+ClassifyQueryParams = Annotated[ClassifyQuery, Query()]
+ClassifyHeaderParams = Annotated[ClassifyHeaders, Header()]
+SuperResolveQueryParams = Annotated[SuperResolveQuery, Query()]
+SuperResolveHeaderParams = Annotated[SuperResolveHeaders, Header()]
+
+
+class Options(BaseModel):
+    """Query and headers merged, defaults filled in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tier: str | None = None
+    threshold: float | None = None
+    degradable: bool = False
+    include: Literal["importance"] | None = None
+    top_k: int = 5
+    format: OutputFormat | None = None
+    quality: int = 90
+    timeout_ms: int | None = None
+    urgency: int = 3
+
+
+def merge(
+    query: ClassifyQuery | SuperResolveQuery, headers: ClassifyHeaders | SuperResolveHeaders
+) -> Options:
+    """Query over headers over defaults.
+
+    Raises:
+        ProblemError: validation, where tier and threshold contradict each other.
+    """
+    values: dict[str, Any] = {
+        name.removeprefix("x_"): value
+        for name, value in headers
+        if value is not None and name.startswith("x_")
+    }
+    asked = query.model_dump(exclude_none=True)
+    # A tier in the query overrides a threshold in a header, and the reverse: they answer the same question.
+    if asked.keys() & {"tier", "threshold"}:
+        values.pop("tier", None)
+        values.pop("threshold", None)
+    values |= asked
+    if "tier" in values and "threshold" in values:
+        message = "give a tier or a threshold, not both"
+        raise ProblemError(
+            Problem.VALIDATION, message, errors=[FieldError(field="threshold", message=message)]
+        )
+    if values.get("format") == "jpg":
+        values["format"] = "jpeg"
+    values["timeout_ms"] = values.pop("request_timeout_ms", None)
+    values.pop("request_id", None)
+    return Options(**values, urgency=_urgency(headers.priority))
+
+
+def _urgency(priority: str | None) -> int:
+    """RFC 9218's urgency; clients may step back but not jump the queue."""
+    for part in (priority or "").split(","):
+        key, _, value = part.strip().partition("=")
+        if key == "u" and value.isdecimal() and len(value) == 1:
+            return max(3, min(7, int(value)))
+    return 3
+
+
+def resolve(options: Options, snapshot: Snapshot, task: Task) -> tuple[str, float]:
+    """The tier's name and threshold for a request.
+
+    Raises:
+        ProblemError: unknown-tier, listing the known ones.
+    """
+    if options.threshold is not None:
+        return CUSTOM_TIER, options.threshold
+    try:
+        tier = snapshot.tier(options.tier)
+    except UnknownTierError as error:
+        raise ProblemError(Problem.UNKNOWN_TIER, str(error), known_tiers=error.known) from error
+    return tier.name, tier.thresholds.of(task)

@@ -1,0 +1,143 @@
+"""From a request's image to a slot's answer: limits, deadline, disconnect, and the pool's errors as problems."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.api import image_header
+from service.api.body import read_image
+from service.api.context import AppContext
+from service.api.parameters import Options, resolve
+from service.api.problems import Problem, ProblemError
+from service.api.record import RequestRecord, record_of
+from service.pool import interface as pool
+from service.tasks import Task
+from service.worker.messages import ClassifyAnswer, Failed, Job, Rejected, SuperResolveAnswer
+
+log = logging.getLogger("pixeltier.api")
+
+T = TypeVar("T")
+
+MakeJob = Callable[[bytes, float], Job]
+"""Builds the job from the image's bytes and the threshold."""
+
+
+async def perform(
+    request: Request, context: AppContext, task: Task, options: Options, make_job: MakeJob
+) -> ClassifyAnswer | SuperResolveAnswer:
+    """Do one job for a request; fills in its record.
+
+    Raises:
+        ProblemError: whatever went wrong.
+    """
+    record = record_of(request)
+    record.task = task
+    settings = context.settings
+    timeout_ms = min(options.timeout_ms or settings.default_timeout_ms, settings.max_timeout_ms)
+    deadline = record.started + timeout_ms / 1000.0
+    # Bad parameters and a full house are told before the body is read.
+    resolve(options, context.tiers.snapshot, task)
+    body = await _read(request, settings.max_body_bytes, deadline)
+    pixels = _check_header(
+        body, settings.classify_max_pixels if task is Task.CLASSIFY else settings.sr_max_pixels
+    )
+    # The tier is resolved when the job is dispatched: a change of the table takes effect at once, and the
+    # answer names the version that served it.
+    snapshot = context.tiers.snapshot
+    tier, threshold = resolve(options, snapshot, task)
+    record.config_version = snapshot.version
+    record.tier = record.tier_effective = tier
+    record.threshold = threshold
+    record.model_version = context.catalogue.models[task].version
+    wanted = pool.Request(make_job(body, threshold), tier, deadline, options.urgency, pixels)
+    done = await _until_disconnect(request, _run(context.pool, wanted))
+    record.queue_ms = done.queue_ms
+    return _answer(done, record)
+
+
+async def _read(request: Request, max_bytes: int, deadline: float) -> bytes:
+    left = deadline - record_of(request).started - record_of(request).elapsed_ms / 1000.0
+    try:
+        async with asyncio.timeout(left):
+            return await read_image(request, max_bytes)
+    except TimeoutError:
+        raise ProblemError(
+            Problem.DEADLINE_EXCEEDED,
+            "the deadline passed during the upload",
+            headers={"Connection": "close"},
+        ) from None
+
+
+def _check_header(body: bytes, max_pixels: int) -> int | None:
+    """Pixels by the file's header; a bomb, or what is no image at all, never reaches the queue."""
+    if not body:
+        raise ProblemError(Problem.UNDECODABLE_IMAGE, "the image is empty: zero bytes")
+    header = image_header.read(body)
+    if header is None:
+        raise ProblemError(Problem.UNDECODABLE_IMAGE, "this is no JPEG, PNG or WebP image")
+    if header.size is None:
+        return None
+    width, height = header.size
+    if width * height > max_pixels:
+        raise ProblemError(
+            Problem.IMAGE_TOO_LARGE,
+            f"the image is {width}x{height} = {width * height} pixels and the limit is {max_pixels}",
+        )
+    return width * height
+
+
+async def _run(workers: pool.Pool, wanted: pool.Request) -> pool.Done:
+    try:
+        return await workers.run(wanted)
+    except pool.QueueFullError as error:
+        detail = f"the queue is full or too slow for the deadline; {error}"
+        raise ProblemError(Problem.OVERLOADED, detail, retry_after_s=_seconds(error.retry_after_s)) from error
+    except pool.NotReadyError as error:
+        raise ProblemError(
+            Problem.NOT_READY, str(error), retry_after_s=_seconds(error.retry_after_s)
+        ) from error
+    except pool.DeadlineExceededError as error:
+        raise ProblemError(Problem.DEADLINE_EXCEEDED, str(error)) from error
+    except pool.WorkerCrashedError as error:
+        raise ProblemError(Problem.WORKER_CRASHED, str(error)) from error
+
+
+def _seconds(estimate: float) -> int:
+    return max(1, math.ceil(estimate))
+
+
+async def _until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for the work, or stop it when the client goes away: its queued job then frees its place."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _answer(done: pool.Done, record: RequestRecord) -> ClassifyAnswer | SuperResolveAnswer:
+    answer = done.answer
+    if isinstance(answer, Rejected):
+        raise ProblemError(Problem.of_type(answer.kind), answer.detail)
+    if isinstance(answer, Failed):
+        log.error("job failed", extra={"request_id": record.request_id, "traceback": answer.traceback})
+        raise ProblemError(
+            Problem.INTERNAL, "the model failed on this image; the log has it under this request_id"
+        )
+    record.work = answer.work
+    record.threshold = answer.work.threshold
+    return answer

@@ -1,0 +1,67 @@
+"""POST /v1/classify."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.context import Context
+from service.api.negotiate import choose
+from service.api.openapi import IMAGE_BODY, INFERENCE_PROBLEMS, RESULT_HEADERS
+from service.api.parameters import ClassifyHeaderParams, ClassifyQueryParams, merge
+from service.api.perform import perform
+from service.api.problems import Problem, ProblemError
+from service.api.record import record_of
+from service.api.schemas import ClassifyDocument, ImportanceDocument, Prediction, meta
+from service.tasks import Task
+from service.worker.messages import ClassifyAnswer, ClassifyJob
+
+router = APIRouter(tags=["inference"])
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": ClassifyDocument, "description": "The best classes.", "headers": RESULT_HEADERS},
+    **INFERENCE_PROBLEMS,
+}
+
+
+@router.post(
+    "/v1/classify",
+    summary="Name what an image shows",
+    response_class=Response,
+    responses=_RESPONSES,
+    openapi_extra=IMAGE_BODY,
+)
+async def classify(
+    request: Request, context: Context, query: ClassifyQueryParams, headers: ClassifyHeaderParams
+) -> Response:
+    """Classify an image into the 1000 classes of ImageNet, at a tier or a threshold."""
+    if choose(request.headers.get("accept"), ("application/json",)) is None:
+        raise ProblemError(Problem.NOT_ACCEPTABLE, "classification answers application/json")
+    options = merge(query, headers)
+
+    def job(body: bytes, threshold: float) -> ClassifyJob:
+        return ClassifyJob(
+            body=body,
+            threshold=threshold,
+            top_k=options.top_k,
+            importance=options.include == "importance",
+            max_pixels=context.settings.classify_max_pixels,
+        )
+
+    answer = await perform(request, context, Task.CLASSIFY, options, job)
+    if not isinstance(answer, ClassifyAnswer):
+        raise TypeError(f"a classify job answered with {type(answer).__name__}")
+    shown = answer.importance
+    document = ClassifyDocument(
+        **meta(record_of(request), context.catalogue.models[Task.CLASSIFY]).model_dump(),
+        predictions=[
+            Prediction(index=index, label=context.catalogue.label(index), probability=probability)
+            for index, probability in answer.predictions
+        ],
+        importance=None
+        if shown is None
+        else ImportanceDocument(height=shown.height, width=shown.width, values=shown.values),
+    )
+    body = document.model_dump_json(exclude={"importance"} if shown is None else None)
+    return Response(body, media_type="application/json")

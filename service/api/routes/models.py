@@ -1,0 +1,50 @@
+"""GET /v1/models."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from service.api.context import Context
+from service.tasks import Task
+
+router = APIRouter(tags=["catalogue"])
+
+
+class ModelDocument(BaseModel):
+    """One model: what the service serves it as, and its card."""
+
+    task: Task
+    name: str = Field(examples=["srresnet"])
+    version: str = Field(examples=["1"])
+    route: str = Field(examples=["/v1/super-resolve"])
+    max_pixels: int = Field(description="Largest image the service takes for it.", examples=[4194304])
+    card: dict[str, Any] = Field(description="The model card that ships with the weights.")
+
+
+class ModelsDocument(BaseModel):
+    """All models."""
+
+    models: list[ModelDocument]
+
+
+@router.get("/v1/models", summary="The models and their cards")
+async def models(context: Context) -> ModelsDocument:
+    """List the models served."""
+    limits = {
+        Task.CLASSIFY: context.settings.classify_max_pixels,
+        Task.SUPER_RESOLVE: context.settings.sr_max_pixels,
+    }
+    return ModelsDocument(
+        models=[
+            ModelDocument(
+                task=task,
+                name=model.name,
+                version=model.version,
+                route=f"/v1/{task.value}",
+                max_pixels=limits[task],
+                card=dict(model.card),
+            )
+            for task, model in context.catalogue.models.items()
+        ]
+    )

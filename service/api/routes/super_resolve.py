@@ -1,0 +1,99 @@
+"""POST /v1/super-resolve."""
+
+import asyncio
+import base64
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api.context import Context
+from service.api.negotiate import choose
+from service.api.openapi import IMAGE_BODY, INFERENCE_PROBLEMS, RESULT_HEADERS
+from service.api.parameters import Options, SuperResolveHeaderParams, SuperResolveQueryParams, merge
+from service.api.perform import perform
+from service.api.problems import Problem, ProblemError
+from service.api.record import record_of
+from service.api.schemas import AnswerMeta, SuperResolveDocument, meta
+from service.tasks import Task
+from service.worker.messages import OutputFormat, SuperResolveAnswer, SuperResolveJob
+
+router = APIRouter(tags=["inference"])
+
+MEDIA_TYPES: dict[str, OutputFormat] = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg"}
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The image at exactly four times its size. With include=importance: JSON that holds the "
+        "image in base64 and the importance map.",
+        "headers": {**RESULT_HEADERS, "Vary": {"description": "Accept", "schema": {"type": "string"}}},
+        "model": SuperResolveDocument,
+        "content": dict.fromkeys(MEDIA_TYPES, _BINARY),
+    },
+    **INFERENCE_PROBLEMS,
+}
+
+
+@router.post(
+    "/v1/super-resolve",
+    summary="Enlarge an image four times",
+    response_class=Response,
+    responses=_RESPONSES,
+    openapi_extra=IMAGE_BODY,
+)
+async def super_resolve(
+    request: Request, context: Context, query: SuperResolveQueryParams, headers: SuperResolveHeaderParams
+) -> Response:
+    """Super-resolve an image at a tier or a threshold; format by `format` or by Accept."""
+    options = merge(query, headers)
+    format_ = _format(options, request.headers.get("accept"))
+    settings = context.settings
+
+    def job(body: bytes, threshold: float) -> SuperResolveJob:
+        return SuperResolveJob(
+            body=body,
+            threshold=threshold,
+            format=format_,
+            quality=options.quality,
+            importance=options.include == "importance",
+            max_pixels=settings.sr_max_pixels,
+            max_output_pixels=settings.sr_max_output_pixels,
+        )
+
+    answer = await perform(request, context, Task.SUPER_RESOLVE, options, job)
+    if not isinstance(answer, SuperResolveAnswer):
+        raise TypeError(f"a super-resolve job answered with {type(answer).__name__}")
+    vary = {"Vary": "Accept"}
+    if answer.importance_json is None:
+        return Response(answer.body, headers=vary, media_type=f"image/{answer.format}")
+    # Large: base64 and joining take a while for 64 megapixels, so not on the event loop.
+    common = meta(record_of(request), context.catalogue.models[Task.SUPER_RESOLVE])
+    body = await asyncio.to_thread(_json, common, answer, answer.importance_json)
+    return Response(body, headers=vary, media_type="application/json")
+
+
+def _format(options: Options, accept: str | None) -> OutputFormat:
+    """The result's format: the parameter, else the best of Accept, PNG first."""
+    wants_json = options.include is not None
+    if options.format is not None and not wants_json:
+        return options.format
+    chosen = choose(accept, tuple(MEDIA_TYPES))
+    if wants_json and chosen is None and choose(accept, ("application/json",)) is not None:
+        chosen = "image/png"
+    if chosen is None:
+        offered = ", ".join((*MEDIA_TYPES, *(("application/json",) if wants_json else ())))
+        raise ProblemError(Problem.NOT_ACCEPTABLE, f"the result can be {offered}", headers={"Vary": "Accept"})
+    return options.format or MEDIA_TYPES[chosen]
+
+
+def _json(common: AnswerMeta, answer: SuperResolveAnswer, importance: bytes) -> bytes:
+    head = common.model_dump_json().encode()
+    image = (
+        f'{{"media_type":"image/{answer.format}","width":{answer.width},"height":{answer.height},"base64":"'.encode()
+        + base64.b64encode(answer.body)
+        + b'"}'
+    )
+    return head[:-1] + b',"image":' + image + b',"importance":' + importance + b"}"

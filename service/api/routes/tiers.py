@@ -1,0 +1,76 @@
+"""GET /v1/tiers."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from service.api.context import Context
+from service.catalogue import Model
+from service.tasks import Task
+from service.tiers.expectations import expect
+from service.tiers.schema import Tier
+
+router = APIRouter(tags=["catalogue"])
+
+
+class ExpectationDocument(BaseModel):
+    """Averages over the calibration images, interpolated at the tier's threshold."""
+
+    macs_saved: float = Field(examples=[0.47])
+    metrics: dict[str, float] = Field(
+        description="psnr_y and ssim_y, or top1, top5 and agreement.", examples=[{"top1": 0.69, "top5": 0.89}]
+    )
+
+
+class TierOfModel(BaseModel):
+    """One tier for one model."""
+
+    threshold: float = Field(examples=[0.5])
+    expected: ExpectationDocument | None = Field(description="Absent where the model's card has no curve.")
+
+
+class TierDocument(BaseModel):
+    """One tier."""
+
+    name: str = Field(examples=["balanced"])
+    description: str
+    models: dict[str, TierOfModel]
+
+
+class TiersDocument(BaseModel):
+    """The table in force, best tier first."""
+
+    version: int = Field(examples=[1])
+    default: str = Field(examples=["balanced"])
+    tiers: list[TierDocument]
+
+
+def _of_model(tier: Tier, model: Model) -> TierOfModel:
+    threshold = tier.thresholds.of(model.task)
+    expected = expect(model.expectations, threshold)
+    return TierOfModel(
+        threshold=threshold,
+        expected=None
+        if expected is None
+        else ExpectationDocument(
+            macs_saved=round(expected.macs_saved, 6),
+            metrics={name: round(value, 6) for name, value in expected.metrics.items()},
+        ),
+    )
+
+
+@router.get("/v1/tiers", summary="The quality tiers and what each is expected to save and cost")
+async def tiers(context: Context) -> TiersDocument:
+    """List the tiers in force, with their calibrated expectations."""
+    snapshot = context.tiers.snapshot
+    return TiersDocument(
+        version=snapshot.version,
+        default=snapshot.table.default,
+        tiers=[
+            TierDocument(
+                name=tier.name,
+                description=tier.description,
+                models={task.value: _of_model(tier, context.catalogue.models[task]) for task in Task},
+            )
+            for tier in snapshot.table.tiers
+        ],
+    )

@@ -1,0 +1,102 @@
+"""The JSON bodies of answers."""
+
+from pydantic import BaseModel, Field
+
+from service.api.record import RequestRecord
+from service.catalogue import Model
+
+
+class Macs(BaseModel):
+    """What the answer cost, by the project's counting rule."""
+
+    dense: int = Field(
+        description="Multiply-adds of the plain dense network on this image.", examples=[1814073344]
+    )
+    executed: int = Field(
+        description="Multiply-adds that were run, everything included.", examples=[962341888]
+    )
+    saved_ratio: float = Field(description="1 - executed / dense.", examples=[0.469513])
+
+
+class ModelRef(BaseModel):
+    """Which model answered."""
+
+    name: str = Field(examples=["resnet18"])
+    version: str = Field(examples=["1"])
+
+
+class ImportanceDocument(BaseModel):
+    """The importance map: a window is computed where its value reaches the threshold."""
+
+    height: int = Field(examples=[2])
+    width: int = Field(examples=[2])
+    values: list[list[float]] = Field(
+        description="Rows of values in [0, 1].", examples=[[[0.1, 0.9], [0.4, 0.2]]]
+    )
+
+
+class AnswerMeta(BaseModel):
+    """What every JSON answer says besides its result; the headers say the same."""
+
+    tier: str = Field(examples=["balanced"])
+    tier_effective: str = Field(examples=["balanced"])
+    threshold: float = Field(examples=[0.5])
+    active_share: float = Field(description="Share of the map's cells that were computed.", examples=[0.48])
+    macs: Macs
+    model: ModelRef
+    config_version: int = Field(examples=[1])
+    request_id: str = Field(examples=["4f0c1d9be2f34f6f9d6b0f6b8c3c8a51"])
+    timings_ms: dict[str, float] = Field(examples=[{"queue": 0.1, "decode": 2.0, "infer": 4.1, "total": 7.9}])
+
+
+class Prediction(BaseModel):
+    """One class."""
+
+    index: int = Field(description="ImageNet-1k class number.", examples=[281])
+    label: str = Field(examples=["tabby"])
+    probability: float = Field(examples=[0.53])
+
+
+class ClassifyDocument(AnswerMeta):
+    """Answer of POST /v1/classify."""
+
+    predictions: list[Prediction] = Field(description="Best first.")
+    importance: ImportanceDocument | None = None
+
+
+class ImageDocument(BaseModel):
+    """A compressed image inside JSON."""
+
+    media_type: str = Field(examples=["image/png"])
+    width: int = Field(examples=[512])
+    height: int = Field(examples=[512])
+    base64: str = Field(examples=["iVBORw0KGgo="])
+
+
+class SuperResolveDocument(AnswerMeta):
+    """Answer of POST /v1/super-resolve with include=importance."""
+
+    image: ImageDocument
+    importance: ImportanceDocument
+
+
+def meta(record: RequestRecord, model: Model) -> AnswerMeta:
+    """The common part, from a record whose work is done."""
+    work = record.work
+    if work is None:
+        raise ValueError("the record has no work yet")
+    return AnswerMeta(
+        tier=record.tier,
+        tier_effective=record.tier_effective,
+        threshold=work.threshold,
+        active_share=round(work.active_share, 6),
+        macs=Macs(
+            dense=work.macs_dense,
+            executed=work.macs_executed,
+            saved_ratio=round(record.saved_ratio or 0.0, 6),
+        ),
+        model=ModelRef(name=model.name, version=model.version),
+        config_version=record.config_version,
+        request_id=record.request_id,
+        timings_ms={name: round(ms, 3) for name, ms in record.stages().items()},
+    )

@@ -1,0 +1,59 @@
+"""What the front process knows of the models: cards and labels, no weights, no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from service.tasks import Task
+from service.tiers.expectations import CurvePoint
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model: the parts of its card that answers carry, and the whole card for `GET /v1/models`."""
+
+    task: Task
+    name: str
+    version: str
+    window: int
+    expectations: Sequence[CurvePoint]
+    card: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Both models and the names of the classes."""
+
+    models: Mapping[Task, Model]
+    labels: Sequence[str]
+
+    def label(self, index: int) -> str:
+        """The name of a class, its number where it has none."""
+        return self.labels[index] if 0 <= index < len(self.labels) else str(index)
+
+
+def load(weights_dir: Path | None = None) -> Catalogue:
+    """Read the cards in a directory, or the packaged ones.
+
+    Raises:
+        FileNotFoundError, ValueError: no card, or a malformed one.
+    """
+    from models.cards import (  # not at the top: the client's half of the CLI needs no models
+        load_card,
+        load_labels,
+    )
+
+    models = {}
+    for task in Task:
+        card = load_card(task.value, weights_dir)
+        models[task] = Model(
+            task=task,
+            name=card.name,
+            version=card.version,
+            window=card.window,
+            expectations=card.expectations,
+            card=card.model_dump(mode="json"),
+        )
+    return Catalogue(MappingProxyType(models), load_labels())

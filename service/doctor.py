@@ -1,0 +1,90 @@
+"""`pixeltier doctor`: what this machine has, what would run, and what is wrong. Imports torch: not for serving."""
+
+import os
+import platform
+from collections.abc import Callable
+
+from service import __version__, settings
+from service.pool import cpus
+from service.tasks import Task
+
+
+def examine() -> int:
+    """Print the findings; returns 1 if the service could not start."""
+    broken = False
+    for name, look in (
+        ("pixeltier", lambda: f"{__version__}, Python {platform.python_version()}, {platform.machine()}"),
+        ("cpu quota", _quota),
+        ("configuration", _configuration),
+        ("tier table", _tiers),
+        ("torch", _torch),
+        ("native", _native),
+        ("weights", _weights),
+    ):
+        text, good = _try(look)
+        broken = broken or not good
+        print(f"{'ok  ' if good else 'BAD '} {name:14} {text}")
+    return 1 if broken else 0
+
+
+def _try(look: Callable[[], str]) -> tuple[str, bool]:
+    try:
+        return look(), True
+    except Exception as error:
+        return f"{type(error).__name__}: {error}", False
+
+
+def _quota() -> str:
+    quota = cpus.cpu_quota()
+    throughput, latency = (
+        cpus.shape(0, 0, preset=preset, quota=quota) for preset in ("throughput", "latency")
+    )
+    return (
+        f"{quota:g} CPUs of {os.cpu_count()}; throughput preset {throughput.slots} slots x {throughput.threads} "
+        f"threads, latency preset {latency.slots} x {latency.threads}"
+    )
+
+
+def _configuration() -> str:
+    effective = settings.load()
+    shape = effective.shape()
+    return f"{shape.slots} {effective.pool} slots x {shape.threads} threads, http://{effective.host}:{effective.port}"
+
+
+def _tiers() -> str:
+    from service.tiers import schema
+
+    table = schema.load(settings.load().tiers_file)
+    return f"{', '.join(tier.name for tier in table.tiers)}; default {table.default}"
+
+
+def _torch() -> str:
+    import torch
+
+    cuda = f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "no CUDA device"
+    return f"{torch.__version__}, {cuda}"
+
+
+def _native() -> str:
+    import native
+
+    forced = os.environ.get("PIXELTIER_ISA")
+    why = f"forced by PIXELTIER_ISA={forced}" if forced else f"the best this processor has of {_cpu_flags()}"
+    return f"kernels for {native.cpu_isa()}: {why}"
+
+
+def _cpu_flags() -> str:
+    wanted = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:  # noqa: PTH123 - a stream, read to its first hit
+            flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    except OSError:
+        return platform.processor() or "unknown flags"
+    return ", ".join(flag for flag in wanted if flag in flags) or "none of " + ", ".join(wanted)
+
+
+def _weights() -> str:
+    from service import catalogue
+
+    found = catalogue.load(settings.load().weights_dir)
+    return ", ".join(f"{task}: {found.models[task].name} {found.models[task].version}" for task in Task)

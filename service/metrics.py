@@ -1,0 +1,199 @@
+"""Prometheus metrics. They live in the front process only, and every label set exists from the start."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from service import __version__
+from service.api.problems import OUTCOMES
+from service.api.record import STAGES, RequestRecord
+from service.pool.dispatcher import resident_bytes
+from service.pool.interface import Pool, RestartReason, SlotState
+from service.tasks import CUSTOM_TIER, NO_TIER, Task
+from service.tiers.store import Snapshot, TierStore
+from service.worker.messages import Job, Ready
+
+HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+RATIO_BUCKETS = tuple(n / 10 for n in range(11))
+PIXEL_BUCKETS = tuple(float(4**n) for n in range(4, 14))
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+TASK_ROUTES = {"/v1/classify": Task.CLASSIFY, "/v1/super-resolve": Task.SUPER_RESOLVE}
+"""Routes whose every request counts for a model, even one that failed before it reached the route's code."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """All metrics of a process, in a registry of its own. Also the pool's observer."""
+
+    def __init__(self, tiers: TierStore) -> None:
+        registry = self.registry = CollectorRegistry()
+        self._http_requests = Counter(
+            "http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self._http_duration = Histogram(
+            "http_request_duration_seconds",
+            "From the request's head to the answer's end.",
+            ["method", "route"],
+            buckets=HTTP_BUCKETS,
+            registry=registry,
+        )
+        self._requests = Counter(
+            "pixeltier_requests", "Requests by outcome: ok or a problem type.", ["model", "tier", "outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self._stages = Histogram(
+            "pixeltier_stage_duration_seconds", "Time in each stage of answered requests.", ["model", "stage"],
+            buckets=STAGE_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._macs_dense = Counter(
+            "pixeltier_macs_dense",
+            "MACs the dense network would have run.",
+            ["model", "tier"],
+            registry=registry,
+        )
+        self._macs_executed = Counter(
+            "pixeltier_macs_executed", "MACs that were run.", ["model", "tier"], registry=registry
+        )
+        self._saved = Histogram(
+            "pixeltier_request_macs_saved_ratio", "1 - executed / dense of each request.", ["model", "tier"],
+            buckets=RATIO_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._pixels = Histogram(
+            "pixeltier_request_pixels", "Pixels of the input image.", ["model"], buckets=PIXEL_BUCKETS,
+            registry=registry,
+        )  # fmt: skip
+        self._restarts = Counter(
+            "pixeltier_worker_restarts", "Slots started again.", ["reason"], registry=registry
+        )
+        self._batch = Histogram(
+            "pixeltier_batch_size",
+            "Jobs that ran together.",
+            ["model"],
+            buckets=BATCH_BUCKETS,
+            registry=registry,
+        )
+        self._thresholds = Gauge(
+            "pixeltier_tier_threshold", "Threshold of each tier now.", ["model", "tier"], registry=registry
+        )
+        self._config_version = Gauge(
+            "pixeltier_config_version", "Version of the tier table.", registry=registry
+        )
+        self._build = Gauge(
+            "pixeltier_build_info",
+            "Constant 1; versions as labels.",
+            ["version", "torch", "isa"],
+            registry=registry,
+        )
+        self._tiers: tuple[str, ...] = ()
+        self.set_tiers(tiers.snapshot)
+        self._create_label_sets()
+
+    def _create_label_sets(self) -> None:
+        for reason in RestartReason:
+            self._restarts.labels(reason.value)
+        for task in Task:
+            self._pixels.labels(task.value)
+            self._batch.labels(task.value)
+            for stage in STAGES:
+                self._stages.labels(task.value, stage)
+
+    def set_tiers(self, snapshot: Snapshot) -> None:
+        """Show the table in force; label sets of its tiers come into being."""
+        self._tiers = snapshot.names
+        self._config_version.set(snapshot.version)
+        for task in Task:
+            for tier in snapshot.table.tiers:
+                self._thresholds.labels(task.value, tier.name).set(tier.thresholds.of(task))
+            for name in (*snapshot.names, CUSTOM_TIER):
+                self._macs_dense.labels(task.value, name)
+                self._macs_executed.labels(task.value, name)
+                self._saved.labels(task.value, name)
+            for name in (*snapshot.names, CUSTOM_TIER, NO_TIER):
+                for outcome in OUTCOMES:
+                    self._requests.labels(task.value, name, outcome)
+
+    def set_routes(self, routes: Iterable[tuple[str, str, int]]) -> None:
+        """Create the label sets of (method, route, status), as the OpenAPI document lists them."""
+        for method, route, status in routes:
+            self._http_requests.labels(method, route, str(status))
+            self._http_duration.labels(method, route)
+
+    def watch(self, pool: Pool) -> None:
+        """Read the pool's gauges at every scrape."""
+        self.registry.register(_PoolCollector(pool))
+
+    def observe(self, record: RequestRecord, *, method: str, route: str, status: int) -> None:
+        """Count one finished request."""
+        shown = method if method in {"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"} else "other"
+        total_s = record.elapsed_ms / 1000.0
+        self._http_requests.labels(shown, route, str(status or 499)).inc()
+        self._http_duration.labels(shown, route).observe(total_s)
+        task = record.task or TASK_ROUTES.get(route)
+        if task is None:
+            return
+        tier = record.tier_effective
+        outcome = "ok" if record.problem is None else record.problem.kind.type
+        self._requests.labels(task.value, tier, outcome).inc()
+        work = record.work
+        if work is None:
+            return
+        for stage, ms in record.stages().items():
+            self._stages.labels(task.value, stage).observe(ms / 1000.0)
+        self._macs_dense.labels(task.value, tier).inc(work.macs_dense)
+        self._macs_executed.labels(task.value, tier).inc(work.macs_executed)
+        self._saved.labels(task.value, tier).observe(record.saved_ratio or 0.0)
+        self._pixels.labels(task.value).observe(work.pixels)
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type: OpenMetrics where asked for, else the text format."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
+
+    # ---- service.pool.interface.Observer -------------------------------------------------------------
+
+    def slot_ready(self, ready: Ready) -> None:
+        """Versions become known with the first warm slot."""
+        self._build.labels(__version__, ready.torch, ready.isa).set(1)
+
+    def slot_restarted(self, reason: RestartReason) -> None:
+        """Count a restart."""
+        self._restarts.labels(reason.value).inc()
+
+    def batch_started(self, jobs: tuple[Job, ...]) -> None:
+        """Count a batch."""
+        self._batch.labels(jobs[0].task.value).observe(len(jobs))
+
+
+class _PoolCollector(Collector):
+    """Gauges of the pool, read when scraped: they can never be stale."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def collect(self) -> Iterable[Metric]:
+        report = self._pool.report()
+        yield GaugeMetricFamily("pixeltier_queue_depth", "Jobs that wait.", value=report.queue_depth)
+        yield GaugeMetricFamily("pixeltier_queue_limit", "Jobs that may wait.", value=report.queue_limit)
+        yield GaugeMetricFamily(
+            "pixeltier_queue_wait_estimate_seconds",
+            "What a job arriving now would wait.",
+            value=report.wait_estimate_s,
+        )
+        states = GaugeMetricFamily("pixeltier_workers", "Worker slots by state.", labels=["state"])
+        for state in SlotState:
+            states.add_metric([state.value], sum(slot.state is state for slot in report.slots))
+        yield states
+        memory = GaugeMetricFamily(
+            "pixeltier_worker_resident_memory_bytes",
+            "Resident memory of a slot's process.",
+            labels=["worker"],
+        )
+        for slot in report.slots:
+            memory.add_metric([slot.name], resident_bytes(slot.pid) if slot.pid else 0)
+        yield memory

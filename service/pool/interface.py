@@ -1,0 +1,164 @@
+"""What a pool promises, whatever runs below it: processes in production, threads in tests."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from service.worker.messages import Answer, Job, Ready
+
+
+class PoolError(Exception):
+    """A job was not done. Its subclasses say why."""
+
+
+class QueueFullError(PoolError):
+    """No place in the queue, or no hope to be served in time; `retry_after_s` is the estimate."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"try again in {retry_after_s:.1f} s")
+        self.retry_after_s = retry_after_s
+
+
+class NotReadyError(PoolError):
+    """Starting, draining, or crashed too often."""
+
+    def __init__(self, why: str, retry_after_s: float) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceededError(PoolError):
+    """The job's deadline passed, or can no longer be met."""
+
+
+class WorkerCrashedError(PoolError):
+    """The job's slot died, and so did the one that tried again."""
+
+
+class SlotDiedError(Exception):
+    """Raised by a slot: its process is gone and whatever it held with it."""
+
+
+class SlotState(StrEnum):
+    """States of a worker; the values are metric labels."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    BACKOFF = "backoff"
+    STOPPED = "stopped"
+
+
+class RestartReason(StrEnum):
+    """Why a slot was started again; the values are metric labels."""
+
+    CRASH = "crash"
+    HANG = "hang"
+    MEMORY = "memory"
+    START_FAILED = "start_failed"
+
+
+class Slot(Protocol):
+    """One worker: does one list of jobs at a time, in the order given."""
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process, while there is one of its own."""
+
+    async def start(self) -> Ready:
+        """Bring the worker up and warm it; may be called again after it died. Raises what went wrong."""
+
+    def submit(self, jobs: tuple[Job, ...]) -> asyncio.Future[list[Answer]]:
+        """Hand jobs over; the future, or this call, raises SlotDiedError where the worker is gone."""
+
+    def on_death(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called in the event loop when the worker dies, idle or not."""
+
+    def kill(self) -> None:
+        """End the worker at once."""
+
+    async def stop(self, timeout_s: float) -> None:
+        """End the worker after its job, or at once after the timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A job and how it wants to be scheduled.
+
+    Attributes:
+        tier: the tier's name, one of few: it keys the estimate of the time a job takes.
+        deadline: `time.monotonic()` after which the answer is worthless.
+        urgency: 0 (first) to 7 (last), 3 is usual; as in RFC 9218.
+        pixels: of the image where its header was readable, else None.
+    """
+
+    job: Job
+    tier: str
+    deadline: float
+    urgency: int = 3
+    pixels: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An answer, and what waiting for it took."""
+
+    answer: Answer
+    queue_ms: float
+    slot_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReport:
+    """One slot, for metrics and readiness."""
+
+    name: str
+    state: SlotState
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolReport:
+    """The pool now. `wait_estimate_s` is what a job arriving now would wait."""
+
+    queue_depth: int
+    queue_limit: int
+    wait_estimate_s: float
+    slots: tuple[SlotReport, ...]
+    ready: bool
+    why_not: str
+    draining: bool
+
+
+class Observer(Protocol):
+    """Hears of the pool's events; the metrics do."""
+
+    def slot_ready(self, ready: Ready) -> None:
+        """A slot finished its warm-up."""
+
+    def slot_restarted(self, reason: RestartReason) -> None:
+        """A slot is being started again."""
+
+    def batch_started(self, jobs: tuple[Job, ...]) -> None:
+        """Jobs went to a slot together."""
+
+
+class Pool(Protocol):
+    """What the routes need."""
+
+    async def start(self) -> None:
+        """Begin to bring the slots up; returns at once."""
+
+    async def run(self, request: Request) -> Done:
+        """Have a job done. Raises PoolError. Cancelling the call gives a queued job's place free."""
+
+    def begin_drain(self) -> None:
+        """Report not ready from now on; what comes is still served until `stop`."""
+
+    async def stop(self, timeout_s: float) -> None:
+        """Accept no more, finish what was accepted within the timeout, end the slots."""
+
+    def report(self) -> PoolReport:
+        """The state now."""

@@ -1,0 +1,200 @@
+"""Static configuration: command line > environment > file > default, one name everywhere.
+
+The name of a setting is its field below. The command line spells it `--queue-limit`, the environment
+`PIXELTIER_QUEUE_LIMIT`, the TOML file `queue_limit`. Unknown names are refused wherever they stand.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service.pool import cpus
+
+PREFIX = "PIXELTIER_"
+
+CONFIG_FILE_VARIABLE = "PIXELTIER_CONFIG_FILE"
+
+OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "PIXELTIER_ISA", "PIXELTIER_URL", "PIXELTIER_API_KEY"})
+"""Variables with our prefix that are not settings of the service: the file's place, the kernels' instruction
+set (read by `native`), and what the client reads."""
+
+
+class ConfigurationError(ValueError):
+    """The configuration cannot be used; the message names the key and says what to do."""
+
+
+class Settings(BaseSettings):
+    """Everything that is fixed for the life of a process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True, validate_default=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+    tiers_file: Path | None = Field(None, description="Tier table (TOML); the packaged one if unset.")
+    weights_dir: Path | None = Field(
+        None, description="Directory of weights and cards; the packaged one if unset."
+    )
+
+    pool: Literal["process", "thread"] = Field(
+        "process", description="Worker slots as processes, or as threads for tests and tiny containers."
+    )
+    slots: int = Field(
+        0, ge=0, le=256, description="Worker slots; 0 chooses from the CPU quota and the preset."
+    )
+    threads: int = Field(0, ge=0, le=256, description="Threads in each slot; 0 chooses likewise.")
+    preset: Literal["throughput", "latency"] = Field(
+        "throughput", description="How a 0 above is filled: many slots of one thread, or one slot of many."
+    )
+
+    queue_limit: int = Field(
+        64, ge=1, le=100_000, description="Jobs that may wait; one more is answered 503."
+    )
+    default_timeout_ms: int = Field(30_000, ge=1, description="Deadline of a request that names none.")
+    max_timeout_ms: int = Field(300_000, ge=1, description="Longest deadline a request may ask for.")
+    hang_timeout_s: float = Field(
+        120.0, gt=0, description="A job that runs longer is a hang: its slot is killed."
+    )
+    start_timeout_s: float = Field(
+        180.0, gt=0, description="A slot not warm after this is killed and retried."
+    )
+    drain_timeout_s: float = Field(25.0, ge=0, description="Time accepted requests get after SIGTERM.")
+    drain_delay_s: float = Field(1.0, ge=0, description="Time the port stays open, not ready, after SIGTERM.")
+    restart_backoff_s: float = Field(0.2, gt=0, description="First pause before a crashed slot is restarted.")
+    restart_backoff_limit_s: float = Field(
+        30.0, gt=0, description="Longest such pause; it doubles up to here."
+    )
+    crash_limit: int = Field(
+        5, ge=1, description="Crashes in a row, no job done between, that end readiness."
+    )
+    slot_memory_mb: int = Field(0, ge=0, description="A slot above this is recycled between jobs; 0 never.")
+    max_batch: int = Field(1, ge=1, le=64, description="Classify jobs that may run together in a slot.")
+
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="Longest request body, enforced on the stream.")
+    classify_max_pixels: int = Field(
+        50_000_000, ge=1, le=80_000_000, description="Largest image to classify."
+    )
+    sr_max_pixels: int = Field(
+        2**22, ge=1, le=80_000_000, description="Largest image to super-resolve (input)."
+    )
+    sr_max_output_pixels: int = Field(2**26, ge=16, description="Largest image super-resolution may produce.")
+
+    api_keys_file: Path | None = Field(
+        None, description="Hashed API keys with their limits (TOML); open if unset."
+    )
+    cors_origins: tuple[str, ...] = Field(
+        ("*",), description="Origins that browsers may call from (JSON list)."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: colour on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.default_timeout_ms > self.max_timeout_ms:
+            raise ValueError("default_timeout_ms is longer than max_timeout_ms")
+        if self.sr_max_output_pixels < 16 * self.sr_max_pixels:
+            raise ValueError(
+                "sr_max_output_pixels is below 16 * sr_max_pixels: accepted images could not be answered"
+            )
+        for name in ("tiers_file", "api_keys_file"):
+            path: Path | None = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise ValueError(f"{name}: there is no file {path}")
+        if self.weights_dir is not None and not self.weights_dir.is_dir():
+            raise ValueError(f"weights_dir: there is no directory {self.weights_dir}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over environment and nothing else: no .env file that happens to lie about is read."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return (init_settings, env_settings)
+
+    def shape(self) -> cpus.Shape:
+        """Slots and threads with the zeros filled in; refuses more than the CPU quota."""
+        return cpus.shape(self.slots, self.threads, preset=self.preset, quota=cpus.cpu_quota())
+
+    def effective(self) -> dict[str, Any]:
+        """The whole configuration as JSON values, secrets redacted, for the log at start."""
+        return self.model_dump(mode="json")
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"configuration file {path}: {error}") from error
+    _refuse_unknown(values, where=f"in {path}", spell=str)
+    return values
+
+
+def _refuse_unknown(names: Mapping[str, Any], *, where: str, spell: Any) -> None:
+    known = {spell(name): name for name in Settings.model_fields}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(f"unknown setting {name} {where}{hint}")
+
+
+def load(overrides: Mapping[str, Any] | None = None, *, config_file: Path | None = None) -> Settings:
+    """Read the effective settings.
+
+    Args:
+        overrides: values of the command line, by field name; None values are absent.
+        config_file: TOML file; else the one named by PIXELTIER_CONFIG_FILE, else none.
+
+    Raises:
+        ConfigurationError: unknown name, bad value, unreadable file. The message names the key.
+    """
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper().startswith(PREFIX) and name.upper() not in OTHER_VARIABLES
+    }
+    _refuse_unknown(ours, where="in the environment", spell=lambda field: PREFIX + field.upper())
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    path = config_file or (Path(p) if (p := os.environ.get(CONFIG_FILE_VARIABLE)) else None)
+    from_file = _read_file(path) if path else {}
+    environment = {
+        name
+        for name in Settings.model_fields
+        if os.environ.get(PREFIX + name.upper())  # an empty variable is an absent one
+    }
+    # The file goes in as arguments, so only where nothing stronger speaks.
+    weaker = {k: v for k, v in from_file.items() if k not in environment and k not in given}
+    try:
+        return Settings(**weaker, **given)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, given, environment)) from error
+
+
+def _explain(error: ValidationError, given: Mapping[str, Any], environment: set[str]) -> str:
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])
+        field = str(item["loc"][0]) if item["loc"] else ""
+        if field in given:
+            name = "--" + name.replace("_", "-")
+        elif field in environment:
+            name = PREFIX + name.upper()
+        shown = "" if not field else f" (got {item['input']!r})"
+        lines.append(f"{name}: {item['msg']}{shown}" if name else item["msg"])
+    return "; ".join(lines)

@@ -1,0 +1,1 @@
+"""Quality tiers: names that requests use, thresholds that operators move."""

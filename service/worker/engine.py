@@ -1,0 +1,38 @@
+"""The engine a slot runs: both models, loaded for real. Importing this module imports torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from models.engine import Classification, Classifier, SuperResolution, SuperResolver
+
+import native
+from service.worker.interface import Pixels
+
+
+class TorchEngine:
+    """Both models of `models.engine`."""
+
+    def __init__(self, classifier: Classifier, resolver: SuperResolver) -> None:
+        self._classifier = classifier
+        self._resolver = resolver
+        self.torch_version = str(torch.__version__)
+        self.isa = native.cpu_isa()
+
+    def set_threads(self, threads: int) -> None:
+        """Compute with this many threads."""
+        torch.set_num_threads(threads)
+
+    def classify(self, images: Sequence[Pixels], thresholds: Sequence[float]) -> Sequence[Classification]:
+        """See Engine."""
+        return self._classifier.classify(images, thresholds)
+
+    def upscale(self, image: Pixels, threshold: float) -> SuperResolution:
+        """See Engine."""
+        return self._resolver.upscale(image, threshold)
+
+
+def load(weights_dir: str | None) -> TorchEngine:
+    """Load both models from a directory, or the packaged weights."""
+    directory = None if weights_dir is None else Path(weights_dir)
+    return TorchEngine(Classifier.load(directory), SuperResolver.load(directory))

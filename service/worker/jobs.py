@@ -1,0 +1,104 @@
+"""The jobs a slot does: decode, infer, encode, each stage timed."""
+
+import json
+import time
+
+import numpy as np
+
+from models.images import classify_input
+from service.tasks import SCALE
+from service.worker.decode import ImageRejectedError, decode, flatten
+from service.worker.encode import check_output, encode
+from service.worker.interface import Engine, Floats, Outcome
+from service.worker.messages import (
+    Answer,
+    ClassifyAnswer,
+    ClassifyJob,
+    ImportanceMap,
+    Job,
+    Rejected,
+    SuperResolveAnswer,
+    SuperResolveJob,
+    Timings,
+    Work,
+)
+
+
+def do(engine: Engine, jobs: tuple[Job, ...]) -> list[Answer]:
+    """Do jobs; a rejected image is an answer. Several jobs are classify jobs and run as one batch."""
+    if len(jobs) == 1 and isinstance(jobs[0], SuperResolveJob):
+        try:
+            return [_super_resolve(engine, jobs[0])]
+        except ImageRejectedError as error:
+            return [Rejected(error.kind, error.detail)]
+    return _classify(engine, tuple(job for job in jobs if isinstance(job, ClassifyJob)))
+
+
+def _classify(engine: Engine, jobs: tuple[ClassifyJob, ...]) -> list[Answer]:
+    answers: list[Answer | None] = [None] * len(jobs)
+    images, pixels, decode_ms, places = [], [], [], []
+    for place, job in enumerate(jobs):
+        started = time.perf_counter()
+        try:
+            decoded = decode(job.body, max_pixels=job.max_pixels, reduce=True)
+            images.append(classify_input(flatten(decoded)))
+        except ImageRejectedError as error:
+            answers[place] = Rejected(error.kind, error.detail)
+            continue
+        pixels.append(decoded.pixels)
+        places.append(place)
+        decode_ms.append(_since(started))
+    results = engine.classify(images, [jobs[place].threshold for place in places]) if images else []
+    for result, place, decoded_pixels, took in zip(results, places, pixels, decode_ms, strict=True):
+        started = time.perf_counter()
+        job = jobs[place]
+        order = np.argsort(-result.probabilities, kind="stable")[: job.top_k]
+        predictions = [(int(n), float(result.probabilities[n])) for n in order]
+        importance = _importance(result.importance) if job.importance else None
+        work = _work(result, decoded_pixels, decode_ms=took, encode_ms=_since(started))
+        answers[place] = ClassifyAnswer(work, predictions, importance)
+    return [answer for answer in answers if answer is not None]
+
+
+def _super_resolve(engine: Engine, job: SuperResolveJob) -> Answer:
+    started = time.perf_counter()
+    decoded = decode(job.body, max_pixels=job.max_pixels)
+    width, height = decoded.rgb.size
+    check_output(SCALE * width, SCALE * height, job.format, job.max_output_pixels)
+    pixels = np.asarray(decoded.rgb, dtype=np.uint8)
+    decode_ms = _since(started)
+    result = engine.upscale(np.ascontiguousarray(pixels), job.threshold)
+    started = time.perf_counter()
+    if result.image.shape != (SCALE * height, SCALE * width, 3):
+        raise RuntimeError(f"{width}x{height} came back as {result.image.shape}")
+    body = encode(result.image, decoded, job.format, job.quality)
+    importance = _importance_json(result.importance) if job.importance else None
+    work = _work(result, decoded.pixels, decode_ms=decode_ms, encode_ms=_since(started))
+    return SuperResolveAnswer(work, body, job.format, SCALE * width, SCALE * height, importance)
+
+
+def _work(outcome: Outcome, pixels: int, *, decode_ms: float, encode_ms: float) -> Work:
+    return Work(
+        threshold=float(outcome.threshold),
+        macs_dense=int(outcome.macs_dense),
+        macs_executed=int(outcome.macs_executed),
+        active_share=float(outcome.active_share),
+        pixels=pixels,
+        timings=Timings(decode_ms, float(outcome.importance_ms), float(outcome.infer_ms), encode_ms),
+    )
+
+
+def _importance(values: Floats) -> ImportanceMap:
+    height, width = values.shape
+    rounded = np.round(values.astype(np.float64), 4).tolist()
+    return ImportanceMap(int(height), int(width), rounded)
+
+
+def _importance_json(values: Floats) -> bytes:
+    shown = _importance(values)
+    document = {"height": shown.height, "width": shown.width, "values": shown.values}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000.0

@@ -1,0 +1,124 @@
+"""What crosses the pipe between the front process and a slot. Plain and free of torch and numpy."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from service.tasks import Task
+
+OutputFormat = Literal["png", "webp", "jpeg"]
+
+RejectionKind = Literal["undecodable-image", "image-too-large", "output-too-large", "budget-infeasible"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyJob:
+    """Classify one compressed image."""
+
+    body: bytes
+    threshold: float
+    top_k: int
+    importance: bool
+    max_pixels: int
+    max_macs_ratio: float | None = None
+
+    task = Task.CLASSIFY
+
+
+@dataclass(frozen=True, slots=True)
+class SuperResolveJob:
+    """Enlarge one compressed image and compress the result."""
+
+    body: bytes
+    threshold: float
+    format: OutputFormat
+    quality: int
+    importance: bool
+    max_pixels: int
+    max_output_pixels: int
+    max_macs_ratio: float | None = None
+
+    task = Task.SUPER_RESOLVE
+
+
+Job = ClassifyJob | SuperResolveJob
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds in the stages of a slot."""
+
+    decode: float
+    importance: float
+    infer: float
+    encode: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the image cost, as the native kernels counted it. `pixels` are those of the decoded input."""
+
+    threshold: float
+    macs_dense: int
+    macs_executed: int
+    active_share: float
+    pixels: int
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class ImportanceMap:
+    """One value in [0, 1] a window, row by row."""
+
+    height: int
+    width: int
+    values: list[list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyAnswer:
+    """The best classes as (class number, probability), best first."""
+
+    work: Work
+    predictions: list[tuple[int, float]]
+    importance: ImportanceMap | None
+
+
+@dataclass(frozen=True, slots=True)
+class SuperResolveAnswer:
+    """A compressed image of exactly four times the size; the map is JSON already, it can be large."""
+
+    work: Work
+    body: bytes
+    format: OutputFormat
+    width: int
+    height: int
+    importance_json: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The image is at fault; `detail` is for the client."""
+
+    kind: RejectionKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """We are at fault; `traceback` is for the log only."""
+
+    traceback: str
+
+
+Answer = ClassifyAnswer | SuperResolveAnswer | Rejected | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A warm slot's report."""
+
+    pid: int
+    torch: str
+    isa: str
+    threads: int
+    warm_up_ms: float

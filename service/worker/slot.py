@@ -1,0 +1,120 @@
+"""A slot's life: caps its threads, loads the models, proves they work, then does jobs.
+
+Nothing here imports torch or numpy at the top: `prepare` must set the thread caps before either is loaded.
+"""
+
+import importlib
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.worker.messages import Answer, Failed, Job, Ready
+
+if TYPE_CHECKING:
+    from service.worker.interface import Engine
+
+EngineFactory = Callable[[str | None], "Engine"]
+"""Loads the models from a directory of weights (None: the packaged ones)."""
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a slot needs to open; it crosses the pipe, so `engine` must be importable by name."""
+
+    threads: int
+    weights_dir: str | None = None
+    engine: EngineFactory | None = None
+
+
+def cap_threads(threads: int) -> None:
+    """Set every library's thread count; only what is imported after this obeys."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+
+
+def prepare(threads: int) -> None:
+    """Initialise a spawned process: thread caps, signals, and an end when the front process ends."""
+    cap_threads(threads)
+    # The front process decides when a slot ends: Ctrl-C and SIGTERM reach the whole group and must not
+    # end a job that is being drained.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A killed front process closes no pipe that we do not hold ourselves: without this, slots would outlive it.
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(0)
+
+
+class Worker:
+    """Does jobs with an engine; never raises."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    def execute(self, jobs: tuple[Job, ...]) -> list[Answer]:
+        """Do jobs in order; one's failure is no other's."""
+        from service.worker.jobs import do
+
+        try:
+            return do(self._engine, jobs)
+        except Exception:
+            if len(jobs) == 1:
+                return [Failed(traceback.format_exc())]
+        return [answer for job in jobs for answer in self.execute((job,))]
+
+
+def open_worker(spec: Spec) -> tuple[Worker, Ready]:
+    """Load the engine, run it once on each task and check its numbers.
+
+    Raises:
+        RuntimeError: the self-check failed; and whatever loading raises.
+    """
+    started = time.perf_counter()
+    if spec.engine is None:
+        engine = importlib.import_module("service.worker.engine").load(spec.weights_dir)
+    else:
+        engine = spec.engine(spec.weights_dir)
+    engine.set_threads(spec.threads)
+    from service.worker.self_check import self_check
+
+    self_check(engine)
+    took_ms = (time.perf_counter() - started) * 1000.0
+    return Worker(engine), Ready(os.getpid(), engine.torch_version, engine.isa, spec.threads, took_ms)
+
+
+_worker: Worker | None = None
+
+
+def warm(spec: Spec) -> Ready:
+    """Open this process's worker; what a ProcessSlot runs first."""
+    global _worker
+    _worker, ready = open_worker(spec)
+    return ready
+
+
+def execute(jobs: tuple[Job, ...]) -> list[Answer]:
+    """Do jobs in this process's worker."""
+    if _worker is None:
+        raise RuntimeError("the slot was given a job before it was warm")
+    return _worker.execute(jobs)

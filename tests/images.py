@@ -1,0 +1,43 @@
+"""Synthetic images for the service's tests."""
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def photo(width: int = 64, height: int = 48, colour: int = 0) -> Image.Image:
+    """A smooth picture with an edge in it; `colour` 0, 1, 2 makes red, green or blue the strongest."""
+    y, x = np.mgrid[0:height, 0:width]
+    base = 60 + 60 * np.sin(x / 7) * np.cos(y / 5) + 20 * (x > width / 2)
+    pixels = np.stack([base, base, base], axis=2)
+    pixels[..., colour] += 80
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format, **options)
+    return out.getvalue()
+
+
+def opened(body: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(body))
+    image.load()
+    return image
+
+
+def png(width: int = 64, height: int = 48, colour: int = 0) -> bytes:
+    return encoded(photo(width, height, colour))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size; its pixels never come."""
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    ihdr = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")

@@ -1,0 +1,156 @@
+"""A small engine with the real one's interface, and the application around it. Torch-free.
+
+Some thresholds are levers: they make a worker slow, hang, crash or fail.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+
+from service.api.app import create_app
+from service.api.context import AppContext
+from service.catalogue import Catalogue, Model
+from service.metrics import Metrics
+from service.pool.wiring import open_pool
+from service.settings import Settings
+from service.tasks import Task
+from service.tiers import schema
+from service.tiers.store import TierStore
+
+SLOW = 0.111  # 0.4 s
+HANG = 0.222  # for ever
+CRASH = 0.333  # every time
+CRASH_ONCE = 0.444  # the first time
+FAIL = 0.555  # an exception
+LEAK = 0.666  # 60 MB more each time
+
+MARKER = "CRASH_ONCE_MARKER"
+
+_leaked: list[bytes] = []
+
+
+@dataclass(frozen=True)
+class FakeOutcome:
+    threshold: float
+    macs_dense: int
+    macs_executed: int
+    active_share: float
+    importance: np.ndarray
+    importance_ms: float = 0.1
+    infer_ms: float = 0.2
+    probabilities: Any = None
+    image: Any = None
+
+
+def _pull(threshold: float) -> None:
+    if threshold == SLOW:
+        time.sleep(0.4)
+    elif threshold == HANG:
+        time.sleep(3600)
+    elif threshold == CRASH:
+        os._exit(9)
+    elif threshold == CRASH_ONCE:
+        marker = Path(os.environ[MARKER])
+        if not marker.exists():
+            marker.touch()
+            os._exit(9)
+    elif threshold == FAIL:
+        raise ArithmeticError("the lever for failure was pulled")
+    elif threshold == LEAK:
+        _leaked.append(os.urandom(60 * 2**20))
+
+
+class FakeEngine:
+    torch_version = "0.0-fake"
+    isa = "fake"
+
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads
+
+    def _outcome(self, seen: np.ndarray, threshold: float, dense: int, **result: Any) -> FakeOutcome:
+        gray = seen.mean(axis=2)
+        importance = (np.abs(gray - gray.mean()) / 255).astype(np.float32)
+        share = float((importance >= threshold).mean())
+        executed = int(dense * (0.05 + 0.95 * share))
+        return FakeOutcome(threshold, dense, executed, share, importance, **result)
+
+    def classify(self, images: Sequence[np.ndarray], thresholds: Sequence[float]) -> list[FakeOutcome]:
+        outcomes = []
+        for image, threshold in zip(images, thresholds, strict=True):
+            assert image.shape == (224, 224, 3)
+            assert image.dtype == np.uint8
+            _pull(threshold)
+            probabilities = np.full(1000, 1e-4, np.float32)
+            # The strongest colour decides: red 0, green 1, blue 2.
+            probabilities[int(image.reshape(-1, 3).mean(axis=0).argmax())] = 1 - 999e-4
+            outcomes.append(self._outcome(image[::8, ::8], threshold, 1000, probabilities=probabilities))
+        return outcomes
+
+    def upscale(self, image: np.ndarray, threshold: float) -> FakeOutcome:
+        assert image.ndim == 3
+        assert image.dtype == np.uint8
+        _pull(threshold)
+        enlarged = image.repeat(4, axis=0).repeat(4, axis=1)
+        return self._outcome(image, threshold, 100 * image.shape[0] * image.shape[1], image=enlarged)
+
+
+def load_fake(weights_dir: str | None) -> FakeEngine:
+    return FakeEngine()
+
+
+def load_broken(weights_dir: str | None) -> FakeEngine:
+    raise RuntimeError("these weights are not for this network")
+
+
+@dataclass(frozen=True)
+class Point:
+    threshold: float
+    macs_saved: float
+    metrics: dict[str, float]
+
+
+def fake_catalogue() -> Catalogue:
+    curve = [Point(t, 0.9 * t, {"top1": 0.7 - 0.1 * t}) for t in (0.0, 0.5, 1.0)]
+    models = {
+        task: Model(task, f"fake-{task.value}", "7", 1, curve, {"task": task.value, "name": f"fake-{task.value}"})
+        for task in Task
+    }
+    return Catalogue(MappingProxyType(models), ["red", "green", "blue", *(f"class {n}" for n in range(3, 1000))])
+
+
+def fake_app(engine: Any = load_fake, **settings: Any) -> FastAPI:
+    values = {"pool": "thread", "slots": 1, "threads": 1, **settings}
+    effective = Settings(**values)
+    tiers = TierStore(schema.load(effective.tiers_file))
+    metrics = Metrics(tiers)
+    pool = open_pool(effective, metrics, engine)
+    return create_app(AppContext(effective, tiers, fake_catalogue(), pool, metrics))
+
+
+@asynccontextmanager
+async def running(app: FastAPI, *, wait_ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
+    """The application inside its lifespan, and a client on it."""
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+            if wait_ready:
+                await until_ready(client)
+            yield client
+
+
+async def until_ready(client: httpx.AsyncClient, timeout_s: float = 60) -> None:
+    import asyncio
+
+    end = time.monotonic() + timeout_s
+    while (await client.get("/readyz")).status_code != 200:
+        assert time.monotonic() < end, "never ready"
+        await asyncio.sleep(0.02)
