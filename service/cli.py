@@ -19,7 +19,7 @@ USAGE_ERROR = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    parser = _parser(with_evaluation="evaluate" in arguments[:1])
+    parser = _parser(command=arguments[0] if arguments else "")
     options = parser.parse_args(arguments)
     if not hasattr(options, "run"):
         parser.print_help()
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
 
 
-def _parser(*, with_evaluation: bool) -> argparse.ArgumentParser:
+def _parser(*, command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pixeltier", description="Compute only on the pixels that matter.")
     parser.add_argument("--version", action="version", version=f"pixeltier {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -41,11 +41,22 @@ def _parser(*, with_evaluation: bool) -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what this machine has and what would run")
     doctor.set_defaults(run=_doctor)
     evaluate = commands.add_parser("evaluate", help="measure the models on a data set")
-    if with_evaluation:  # imports torch, so only for this command
+    if command == "evaluate":
         from models.evaluation.cli import add_commands
 
-        add_commands(evaluate.add_subparsers(title="tasks", metavar="TASK", required=True))
+        add_commands(evaluate.add_subparsers(title="tasks", metavar="TASK", required=True), _tier_thresholds)
+    from models.training.cli import add_calibrate, add_train
+
+    add_train(commands)
+    add_calibrate(commands)
     return parser
+
+
+def _tier_thresholds(task: str) -> dict[str, float]:
+    from service.tasks import Task
+    from service.tiers.schema import load
+
+    return {tier.name: tier.thresholds.of(Task(task)) for tier in load().tiers}
 
 
 # ---- serve -------------------------------------------------------------------------------------------

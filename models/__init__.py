@@ -1,0 +1,1 @@
+"""Networks, importance, masks, calibration, training, evaluation. Importing this package never imports torch."""

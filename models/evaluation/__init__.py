@@ -1,0 +1,1 @@
+"""Quality against MACs: metrics, data sets, the curves behind `pixeltier evaluate`."""

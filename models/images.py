@@ -1,0 +1,24 @@
+"""What the classifier sees of a photo. Torch-free."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+RESIZE = 256
+CROP = 224
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+
+
+def classify_input(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """The central square of an RGB image, resized: ImageNet's resize to 256 and crop of 224 in one step.
+
+    Only the part that is seen is resized, so the cost is bounded for every aspect ratio.
+
+    Returns:
+        uint8 [224, 224, 3].
+    """
+    side = min(image.size) * CROP / RESIZE
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((CROP, CROP), Image.Resampling.BILINEAR, box=box))

@@ -1,0 +1,129 @@
+"""ResNet-18 on sparse kernels: a dense trunk addressed in place, residual branches on active cells only."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models import counting
+from models.inference.dense import frozen_copy, rows_of
+from models.networks.resnet18 import BasicBlock, ResNet18, stage_scores, stage_sizes
+from native import ops
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlock:
+    """A residual block's weights in the kernels' layout; `downsample` where the block strides."""
+
+    conv1: ops.PackedWeight
+    conv2: ops.PackedWeight
+    downsample: ops.PackedWeight | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyRun:
+    """Logits [N, classes] and what they cost: executed MACs and active share of each image."""
+
+    logits: Tensor
+    macs: list[int]
+    active_share: list[float]
+
+
+class SparseResNet18:
+    """Inference of a trained `ResNet18`; equal to it within rounding at every threshold."""
+
+    def __init__(self, model: ResNet18, dtype: torch.dtype) -> None:
+        self.shape = model.shape
+        self.dtype = dtype
+        self._conv1 = frozen_copy(model.conv1, dtype)
+        self._importance = frozen_copy(model.importance, dtype)
+        self._fc = frozen_copy(model.fc, torch.float32)
+        self._stages = [[_pack_block(block, dtype) for block in stage] for stage in model.stages]
+
+    @torch.inference_mode()
+    def stem(self, x: Tensor) -> Tensor:
+        """Normalised images [N, 3, H, W] to features [N, 64, h, w] in the network's dtype, channels last."""
+        x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
+        return F.max_pool2d(F.relu_(self._conv1(x)), 3, 2, 1)
+
+    @torch.inference_mode()
+    def window_logits(self, stem: Tensor) -> Tensor:
+        """float32 [N, 1, ceil(h / window), ceil(w / window)]."""
+        logits: Tensor = self._importance(stem)
+        return logits.float()
+
+    @torch.inference_mode()
+    def run(self, stem: Tensor, importance: Tensor, thresholds: Tensor, input_size: tuple[int, int]) -> ClassifyRun:
+        """Classify from the stem's features.
+
+        Args:
+            stem: [N, 64, h, w] from `stem`.
+            importance: float32 [N, 1, ceil(h / window), ceil(w / window)] in [0, 1].
+            thresholds: float32 [N], each image's own.
+            input_size: height and width of the images, for counting.
+        """
+        count, _, height, width = stem.shape
+        fixed = counting.resnet18_always(*input_size, self.shape.classes)
+        fixed += counting.resnet18_importance(*input_size, self.shape.importance_channels, self.shape.window)
+        macs = torch.full((count,), fixed, dtype=torch.int64)
+        active_cells = torch.zeros(count, dtype=torch.int64)
+
+        trunk = rows_of(stem)
+        sizes = stage_sizes(height, width)
+        scores = stage_scores(importance, self.shape.window, height, width)
+        for index, blocks in enumerate(self._stages):
+            active = ops.plan(scores[index][:, 0].contiguous(), thresholds, keep_best=True)
+            rows, columns = sizes[index]
+            source = sizes[max(index - 1, 0)]
+            trunk, executed = _run_stage(blocks, trunk, active, count, source, (rows, columns))
+            per_image = torch.bincount(active.long() // (rows * columns), minlength=count)
+            active_cells += per_image
+            macs += per_image * counting.resnet18_cell(index)
+            if executed != int(per_image.sum()) * counting.resnet18_cell(index):
+                raise RuntimeError("the kernels executed another number of MACs than the counting rule says")
+
+        rows, columns = sizes[-1]
+        pooled = trunk[:-1].view(count, rows * columns, -1).float().mean(dim=1)
+        cells = sum(h * w for h, w in sizes)
+        shares = [float(cells_of) / cells for cells_of in active_cells]
+        return ClassifyRun(self._fc(pooled), [int(m) for m in macs], shares)
+
+
+def _pack_block(block: BasicBlock, dtype: torch.dtype) -> PackedBlock:
+    relu = torch.zeros(block.conv1.out_channels)
+    downsample = block.downsample
+    return PackedBlock(
+        ops.prepack_weight(block.conv1.weight, block.conv1.bias, relu, dtype=dtype),
+        ops.prepack_weight(block.conv2.weight, block.conv2.bias, relu, dtype=dtype),
+        None if downsample is None else ops.prepack_weight(downsample.weight, downsample.bias, dtype=dtype),
+    )
+
+
+def _run_stage(
+    blocks: list[PackedBlock],
+    trunk: Tensor,
+    active: Tensor,
+    count: int,
+    source: tuple[int, int],
+    target: tuple[int, int],
+) -> tuple[Tensor, int]:
+    """One stage on its active cells: the new trunk and the MACs of the 3x3 convolutions."""
+    packed = ops.packed_table(active, count, *target, 3)
+    in_place = ops.dense_table(active, count, *target, 3)
+    executed = 0
+    for block in blocks:
+        if block.downsample is None:
+            inner, macs = ops.sparse_conv2d(trunk, in_place, block.conv1)
+        else:
+            every = torch.arange(count * target[0] * target[1], dtype=torch.int32)
+            identity, _ = ops.sparse_conv2d(
+                trunk, ops.dense_table(every, count, *source, 1, 2), block.downsample
+            )
+            inner, macs = ops.sparse_conv2d(trunk, ops.dense_table(active, count, *source, 3, 2), block.conv1)
+            trunk = identity
+        executed += macs
+        executed += ops.sparse_conv2d_scatter_(trunk, inner, packed, block.conv2, active)
+        if block.downsample is not None:
+            trunk.clamp_(min=0)
+    return trunk, executed

@@ -1,0 +1,162 @@
+"""SRResNet on sparse kernels: light path everywhere, heavy path packed from head to tail on active cells."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import counting
+from models.inference.dense import frozen_copy, rows_of
+from models.networks.masks import pool_to_windows
+from models.networks.srresnet import SCALE, SRResNet, upsample_bicubic
+from models.networks.tail import embed_tail
+from native import ops
+
+TAIL_HALO = 3
+"""Rows of cells that the upsampling tail reads beyond a band: one for each of its three convolutions."""
+
+TAIL_CELLS = 65_536
+"""Active cells whose 4x features are in memory at a time (16 rows of 64 channels each)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LightPath:
+    """What every pixel gets: features as rows [H * W + 1, C], base image pixels [H * W, 48] in float32."""
+
+    entry_rows: Tensor
+    context: Tensor
+    context_rows: Tensor
+    pixels: Tensor
+
+
+class SparseSRResNet:
+    """Inference of a trained `SRResNet` on one image at a time; equal to it within rounding at every mask."""
+
+    def __init__(self, model: SRResNet, dtype: torch.dtype) -> None:
+        self.shape = shape = model.shape
+        self.dtype = dtype
+        self._head = frozen_copy(nn.Sequential(model.head, model.head_act), dtype)
+        self._base = frozen_copy(model.base, dtype)
+        self._base_out = frozen_copy(_pixels_last(model.base_out), dtype)
+        self._importance = frozen_copy(model.importance, dtype)
+        self._fuse = ops.prepack_weight(model.fuse.weight, model.fuse.bias, dtype=dtype)
+        self._body = [
+            (
+                ops.prepack_weight(block.conv1.weight, block.conv1.bias, block.act.weight, dtype=dtype),
+                ops.prepack_weight(block.conv2.weight, block.conv2.bias, dtype=dtype),
+            )
+            for block in model.body
+        ]
+        self._mid = ops.prepack_weight(model.mid.weight, model.mid.bias, dtype=dtype)
+        self._up1 = _pack_up(model.up1, model.up1_act, dtype)
+        self._up2 = _pack_up(model.up2, model.up2_act, dtype)
+        bias = model.tail.bias if model.tail.bias is not None else torch.zeros(3)
+        tail_weight, tail_bias = embed_tail(model.tail.weight, bias)
+        tail_macs = SCALE**2 * counting.conv_macs(shape.channels, 3, 9)
+        self._tail = ops.prepack_weight(tail_weight, tail_bias, dtype=dtype, macs_per_row=tail_macs)
+        self.light_macs = counting.srresnet_light(shape.channels, shape.base_channels, shape.base_layers)
+        self.importance_macs = counting.srresnet_importance(shape.base_channels, shape.importance_channels)
+
+    @property
+    def halo(self) -> int:
+        """Cells around a tile that its pixels depend on: one per 3x3 layer, four for the head."""
+        light = 4 + self.shape.base_layers + 1
+        return light + 2 * self.shape.blocks + 1 + TAIL_HALO
+
+    @torch.inference_mode()
+    def light_path(self, x: Tensor) -> LightPath:
+        """Head and base on an image [1, 3, H, W], float32 RGB in [0, 1]."""
+        features = self._head(x.to(dtype=self.dtype, memory_format=torch.channels_last))
+        context = self._base(features)
+        pixels = self._base_out(context).permute(0, 2, 3, 1).reshape(-1, 48).float()
+        return LightPath(rows_of(features), context, rows_of(context), pixels)
+
+    @torch.inference_mode()
+    def window_logits(self, light: LightPath) -> Tensor:
+        """float32 [1, 1, ceil(H / window), ceil(W / window)]."""
+        return pool_to_windows(self._importance(light.context).float(), self.shape.window)
+
+    @torch.inference_mode()
+    def heavy_path(self, light: LightPath, active: Tensor, height: int, width: int) -> int:
+        """Add R(x) of the active cells to `light.pixels`, in place.
+
+        Args:
+            active: int32 [A] from `native.ops.plan` on the grid height x width of one image.
+
+        Returns:
+            The MACs that the kernels executed.
+        """
+        if active.numel() == 0:
+            return 0
+        entry, macs = self._entry(light, active)
+        table = ops.packed_table(active, 1, height, width, 3)
+        trunk = entry
+        for conv1, conv2 in self._body:
+            inner, first = ops.sparse_conv2d(trunk, table, conv1)
+            trunk, second = ops.sparse_conv2d(inner, table, conv2, residual=trunk)
+            macs += first + second
+        trunk, executed = ops.sparse_conv2d(trunk, table, self._mid, residual=entry)
+        macs += executed
+        if active.numel() <= TAIL_CELLS:
+            pixels, executed = self._upsample(trunk, table)
+            light.pixels.index_add_(0, active, pixels)
+            return macs + executed
+        return macs + self._upsample_in_bands(light, trunk, active, height, width)
+
+    def _entry(self, light: LightPath, active: Tensor) -> tuple[Tensor, int]:
+        """The heavy path's input rows [A + 1, C]: the head's features plus a 1x1 of the base's."""
+        features = F.pad(light.entry_rows.index_select(0, active), (0, 0, 0, 1))
+        return ops.sparse_conv2d(light.context_rows, active.view(-1, 1), self._fuse, residual=features)
+
+    def _upsample(self, trunk: Tensor, table: Tensor) -> tuple[Tensor, int]:
+        """Trunk rows [A + 1, C] to pixels [A, 48] in float32."""
+        twice, first = ops.sparse_conv2d(trunk, table, self._up1)
+        four, second = ops.sparse_conv2d(twice, ops.child_table(table), self._up2)
+        cells = F.pad(four[:-1].view(table.shape[0], -1), (0, 0, 0, 1))
+        pixels, third = ops.sparse_conv2d(cells, table, self._tail)
+        return pixels[:-1].float(), first + second + third
+
+    def _upsample_in_bands(
+        self, light: LightPath, trunk: Tensor, active: Tensor, height: int, width: int
+    ) -> int:
+        """The tail of a large image band by band, so that memory is bounded; the halo's rows are computed twice."""
+        macs = 0
+        band = max(16, TAIL_CELLS // width)
+        for top in range(0, height, band):
+            bottom = min(top + band, height)
+            rows = torch.tensor([max(0, top - TAIL_HALO), top, bottom, min(height, bottom + TAIL_HALO)])
+            first, inner_first, inner_last, last = torch.searchsorted(
+                active, (rows * width).to(torch.int32)
+            ).tolist()
+            if inner_first == inner_last:
+                continue
+            table = ops.packed_table(active[first:last].contiguous(), 1, height, width, 3)
+            pixels, executed = self._upsample(F.pad(trunk[first:last], (0, 0, 0, 1)), table)
+            inner = slice(inner_first - first, inner_last - first)
+            light.pixels.index_add_(0, active[inner_first:inner_last], pixels[inner])
+            macs += executed
+        return macs
+
+
+def compose(x: Tensor, pixels: Tensor) -> Tensor:
+    """Bicubic image plus what the network adds: [1, 3, H, W] and [H * W, 48] to uint8 [4H, 4W, 3]."""
+    height, width = x.shape[-2:]
+    added = pixels.view(height, width, SCALE, SCALE, 3).permute(0, 2, 1, 3, 4)
+    image = upsample_bicubic(x)[0].permute(1, 2, 0).contiguous()
+    image.view(height, SCALE, width, SCALE, 3).add_(added)
+    return image.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _pixels_last(conv: nn.Conv2d) -> nn.Conv2d:
+    """A convolution to 3 * 16 channels with its outputs from PixelShuffle(4)'s order to (pixel, RGB)."""
+    order = torch.arange(conv.out_channels).view(3, SCALE**2).t().flatten()
+    result = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1)
+    result.weight = nn.Parameter(conv.weight.detach()[order])
+    if conv.bias is not None:
+        result.bias = nn.Parameter(conv.bias.detach()[order])
+    return result
+
+
+def _pack_up(conv: nn.Conv2d, act: nn.PReLU, dtype: torch.dtype) -> ops.PackedWeight:
+    return ops.prepack_weight(conv.weight, conv.bias, act.weight, dtype=dtype, shuffle=2)

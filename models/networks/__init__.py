@@ -1,0 +1,1 @@
+"""The two networks in plain torch: the definition that training uses and that inference must equal."""

@@ -1,0 +1,1 @@
+"""Training: data, losses, the loops behind `pixeltier train`."""

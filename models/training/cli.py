@@ -1,0 +1,60 @@
+"""`pixeltier train` and `pixeltier calibrate`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+TASKS = ("classify", "super-resolve")
+
+
+def add_train(commands: Any) -> None:
+    """Add `train`, which resumes from its checkpoint where there is one."""
+    train = commands.add_parser("train", help="train a model as a configuration file says; resumes by itself")
+    train.add_argument("task", choices=TASKS)
+    train.add_argument("config", type=Path, metavar="CONFIG.toml", help="see models/configs/")
+    train.add_argument("--threads", type=int, help="of torch [all cores]")
+    train.set_defaults(run=_train)
+
+
+def add_calibrate(commands: Any) -> None:
+    """Add `calibrate`, which turns a checkpoint into weights that can be served."""
+    calibrate = commands.add_parser("calibrate", help="measure the importance table of a checkpoint; write weights and card")
+    calibrate.add_argument("task", choices=TASKS)
+    calibrate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pt")
+    calibrate.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of photos to calibrate on")
+    calibrate.add_argument("--limit", type=int, default=500, help="at most that many photos, evenly spread [500]")
+    calibrate.add_argument("--out", type=Path, required=True, help="directory for weights and card")
+    calibrate.add_argument("--model-version", required=True, help="what answers will name, as 2026.11.1")
+    calibrate.add_argument("--data-name", required=True, help="what the card calls the photos")
+    calibrate.set_defaults(run=_calibrate)
+
+
+def _train(options: argparse.Namespace) -> int:
+    import torch
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.task == "classify":
+        from models.training.classify import train
+    else:
+        from models.training.super_resolve import train  # type: ignore[assignment]
+    print(f"checkpoint: {train(options.config)}")
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from models.training.export import calibrate
+    from models.training.photos import find_photos
+
+    photos = find_photos(options.photos)
+    step = max(1, len(photos) // options.limit)
+    card = calibrate(
+        options.task,
+        options.checkpoint,
+        photos[::step][: options.limit],
+        options.out,
+        options.model_version,
+        options.data_name,
+    )
+    print(f"{card.name} {card.version}: weights and card in {options.out}")
+    return 0

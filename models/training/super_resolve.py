@@ -1,0 +1,236 @@
+"""Training of SRResNet with base, importance and sparse heavy path.
+
+Each step runs the packed sparse network at a random budget, and every few steps the exact one as well: the
+sandwich rule of slimmable networks (Yu & Huang, arXiv 1903.05134), with its most expensive pass thinned out. The base is trained on its own loss and enters the sums detached. Importance is regressed to
+the true gain, the squared error that the heavy path removes from each window.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from models.networks.masks import expand_from_windows, pool_to_windows, top_share_mask
+from models.networks.srresnet import SCALE, SRResNet, SRResNetShape, deepen_from_seed
+from models.training.loop import (
+    AveragedWeights,
+    Budget,
+    cosine,
+    load_checkpoint,
+    read_config,
+    save_checkpoint,
+)
+from models.training.packed import heavy_path_packed, unpack_pixels
+from models.training.photos import OnnxTeacher, PatchSampler, find_photos, load_photos
+
+
+@dataclass(frozen=True, slots=True)
+class SuperResolveConfig:
+    """One training, read from TOML; paths are relative to the current directory."""
+
+    photos: list[str]
+    out: str
+    seed_weights: str = ""
+    teacher: str = ""
+    shape: dict[str, int] = field(default_factory=dict)
+    steps: int = 100_000
+    minutes: float = 0.0
+    patch: int = 48
+    exact_patches: int = 8
+    sparse_patches: int = 16
+    exact_every: int = 3
+    min_keep: float = 0.03
+    max_keep: float = 0.5
+    learning_rate: float = 2e-4
+    light_learning_rate: float = 5e-4
+    importance_learning_rate: float = 1e-3
+    guide_weight: float = 0.5
+    ema_decay: float = 0.998
+    checkpoint_every: int = 200
+    random_seed: int = 1
+    dtype: str = "bfloat16"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class StepLosses:
+    """Losses of one step, for the progress bar."""
+
+    base: Tensor
+    exact: Tensor
+    sparse: Tensor
+    importance: Tensor
+
+    def total(self) -> Tensor:
+        """The sum that is minimised."""
+        return self.base + self.exact + self.sparse + 0.2 * self.importance
+
+
+def train(config_path: Path) -> Path:
+    """Train as the configuration says, resuming from its checkpoint where there is one.
+
+    Returns:
+        The checkpoint; its `ema` entry holds the weights to ship.
+    """
+    config = read_config(config_path, SuperResolveConfig)
+    device = torch.device(config.device)
+    model = _build(config).to(device, memory_format=torch.channels_last)
+    optimiser = _optimiser(model, config)
+    average = AveragedWeights(model, config.ema_decay)
+    budget = Budget(config.steps, config.minutes)
+    checkpoint = Path(config.out) / "checkpoint.pt"
+    step = _resume(checkpoint, model, optimiser, average, budget)
+
+    teacher = OnnxTeacher(Path(config.teacher), torch.get_num_threads()) if config.teacher else None
+    photos = load_photos(find_photos(map(Path, config.photos)), teacher, Path(config.out) / "guides")
+    sampler = PatchSampler(photos, config.patch, config.random_seed + step)
+    generator = torch.Generator().manual_seed(config.random_seed + step)
+
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    budget.start()
+    bar = tqdm(initial=step, unit="step", mininterval=10, total=None if config.minutes else config.steps)
+    while (progress := budget.progress(step)) < 1:
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * cosine(progress)
+        with_exact = step % config.exact_every == 0
+        losses = _step_losses(model, sampler, config, generator, device, with_exact)
+        optimiser.zero_grad(set_to_none=True)
+        losses.total().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        average.update(model, step)
+        bar.update()
+        if step % 20 == 0:
+            bar.set_postfix({name: f"{value.item():.4f}" for name, value in _named(losses)}, refresh=False)
+        if step % config.checkpoint_every == 0:
+            _save(checkpoint, config, model, optimiser, average, budget, step)
+    bar.close()
+    _save(checkpoint, config, model, optimiser, average, budget, step)
+    return checkpoint
+
+
+def _named(losses: StepLosses) -> list[tuple[str, Tensor]]:
+    return [(name, getattr(losses, name)) for name in ("base", "exact", "sparse", "importance")]
+
+
+def _build(config: SuperResolveConfig) -> SRResNet:
+    torch.manual_seed(config.random_seed)
+    model = SRResNet(SRResNetShape(**config.shape))
+    if config.seed_weights:
+        deepen_from_seed(model, torch.load(config.seed_weights, map_location="cpu", weights_only=True))
+    return model
+
+
+def _optimiser(model: SRResNet, config: SuperResolveConfig) -> torch.optim.Optimizer:
+    rates = {"base": config.light_learning_rate, "importance": config.importance_learning_rate}
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        rate = rates.get(name.split(".")[0].split("_")[0], config.learning_rate)
+        groups.setdefault(rate, []).append(parameter)
+    return torch.optim.Adam(
+        [{"params": parameters, "lr": rate} for rate, parameters in groups.items()], betas=(0.9, 0.99)
+    )
+
+
+def _resume(
+    path: Path,
+    model: SRResNet,
+    optimiser: torch.optim.Optimizer,
+    average: AveragedWeights,
+    budget: Budget,
+) -> int:
+    state = load_checkpoint(path)
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    average.values = {k: v.to(average.values[k].device) for k, v in state["ema"].items()}
+    budget.spent_seconds = state["spent_seconds"]
+    return int(state["step"])
+
+
+def _save(
+    path: Path,
+    config: SuperResolveConfig,
+    model: SRResNet,
+    optimiser: torch.optim.Optimizer,
+    average: AveragedWeights,
+    budget: Budget,
+    step: int,
+) -> None:
+    state = {
+        "shape": asdict(model.shape),
+        "config": asdict(config),
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "ema": average.values,
+        "spent_seconds": budget.spent_seconds,
+        "step": step,
+    }
+    save_checkpoint(path, state)
+
+
+def _step_losses(
+    model: SRResNet,
+    sampler: PatchSampler,
+    config: SuperResolveConfig,
+    generator: torch.Generator,
+    device: torch.device,
+    with_exact: bool,
+) -> StepLosses:
+    exact_patches = config.exact_patches if with_exact else 0
+    lr, hr, guide = (t.to(device) for t in sampler.batch(exact_patches + config.sparse_patches))
+    dtype = getattr(torch, config.dtype)
+    exact = slice(0, exact_patches)
+    sparse = slice(exact_patches, None)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        features, context, image = model.light_path(lr)
+        logits = model.window_logits(context.detach()).float()
+        full = model.heavy_path(features[exact], context[exact], None) if with_exact else image[exact]
+    image = image.float()
+    fixed = image.detach()
+
+    def distance(output: Tensor, rows: slice) -> Tensor:
+        return F.l1_loss(output, hr[rows]) + config.guide_weight * F.l1_loss(output, guide[rows])
+
+    exact_output = fixed[exact] + full.float()  # empty on a step without exact patches
+    gain = _window_gain(fixed[exact], exact_output.detach(), hr[exact], model.shape.window)
+    windows = _sampled_windows(logits[sparse].detach(), config, generator)
+    mask = expand_from_windows(windows, model.shape.window, lr.shape[2], lr.shape[3])[:, 0]
+    pixels = heavy_path_packed(model, features[sparse], context[sparse], mask, dtype)
+    sparse_output = fixed[sparse] + unpack_pixels(pixels, mask).float()
+    sparse_gain = _window_gain(fixed[sparse], sparse_output.detach(), hr[sparse], model.shape.window)
+
+    # Only active cells differ from the detached base, so the mean over them is the mean over all by the share.
+    share = mask.float().mean()
+    constant = distance(fixed[sparse], sparse)
+    sparse_loss = (distance(sparse_output, sparse) - constant) / share + constant
+    predicted = torch.cat([logits[exact].flatten(), logits[sparse][windows]])
+    target = torch.cat([gain.flatten(), sparse_gain[windows]])
+    return StepLosses(
+        base=distance(image, slice(None)),
+        exact=distance(exact_output, exact) if with_exact else constant.new_zeros(()),
+        sparse=sparse_loss,
+        importance=F.smooth_l1_loss(predicted, target),
+    )
+
+
+def _sampled_windows(logits: Tensor, config: SuperResolveConfig, generator: torch.Generator) -> Tensor:
+    """Windows of one random budget, log-uniform; some noise lets unlikely windows be tried."""
+    low, high = math.log(config.min_keep), math.log(config.max_keep)
+    keep = math.exp(low + (high - low) * torch.rand((), generator=generator).item())
+    noise = 0.1 * torch.randn(logits.shape, generator=generator).to(logits)
+    return top_share_mask(logits + noise, keep)
+
+
+def _window_gain(base: Tensor, output: Tensor, hr: Tensor, window: int) -> Tensor:
+    """Signed root of the squared error that the heavy path removes from each window, in units of 1/25 of the range."""
+    before = (base - hr).square().mean(dim=1, keepdim=True)
+    after = (output - hr).square().mean(dim=1, keepdim=True)
+    removed = pool_to_windows(before - after, SCALE * window)
+    return 25 * removed.sign() * removed.abs().sqrt()
