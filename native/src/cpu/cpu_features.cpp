@@ -13,8 +13,8 @@
 namespace pixeltier {
 namespace {
 
-constexpr Isa kIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx};
-constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
+constexpr Isa kIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx, Isa::amx_emulated};
+constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx", "amx_emulated"};
 
 #if defined(__x86_64__)
 
@@ -78,6 +78,8 @@ bool supported(Isa isa) {
       return features.avx512_bf16;
     case Isa::amx:
       return features.amx;
+    case Isa::amx_emulated:
+      return features.avx512_bf16;
   }
   return false;
 }
@@ -103,7 +105,7 @@ bool isa_available(Isa isa) { return supported(isa); }
 std::vector<Isa> available_isas() {
   std::vector<Isa> all;
   for (Isa isa : kIsas)
-    if (isa_available(isa)) all.push_back(isa);
+    if (isa != Isa::amx_emulated && isa_available(isa)) all.push_back(isa);
   return all;
 }
 

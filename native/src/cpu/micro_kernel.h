@@ -31,6 +31,38 @@ namespace pixeltier {
 // Rows whose inputs stay in the second-level cache while all output blocks pass over them.
 constexpr int64_t kChunkBytes = 256 * 1024;
 
+// Bias, residual, activation and store of one vector of outputs, starting at output `o`.
+template <class V, bool full>
+struct Epilogue {
+  using Element = typename V::Element;
+  const ConvArguments& a;
+  int64_t o, count;  // count: outputs in the vector
+  typename V::Sum bias, slope;
+
+  Epilogue(const ConvArguments& a, int64_t o)
+      : a(a),
+        o(o),
+        count(full || o + V::lanes <= a.outputs ? int64_t{V::lanes} : a.outputs - o),
+        bias(a.bias ? V::floats(a.bias + o) : V::zero()),
+        slope(a.slope ? V::floats(a.slope + o) : V::zero()) {}
+
+  // Finishes `sum` as row i of the table.
+  void finish(int64_t i, typename V::Sum sum) const {
+    typename V::Sum value = V::add(sum, bias);
+    if (a.residual) {
+      const int64_t row = a.residual_rows ? a.residual_rows[i] : i;
+      const Element* from = static_cast<const Element*>(a.residual) + row * a.outputs + o;
+      value = V::add(value, full ? V::load(from) : V::load(from, count));
+    }
+    if (a.slope) value = V::activate(value, slope);
+    Element* to = static_cast<Element*>(a.out) + (a.out_rows ? a.out_rows[i] : i) * a.outputs + o;
+    if (full)
+      V::store(to, value);
+    else
+      V::store(to, value, count);
+  }
+};
+
 template <class V, int kRows, int kVectors>
 struct RegisterBlock {
   using Element = typename V::Element;
@@ -64,29 +96,11 @@ struct RegisterBlock {
   // `full`: the block has all of its outputs, so that whole vectors can be loaded and stored.
   template <bool full>
   void finish(const ConvArguments& a, int64_t first_row, int64_t first_output) {
-    const auto* residual = static_cast<const Element*>(a.residual);
-    auto* out = static_cast<Element*>(a.out);
     PIXELTIER_UNROLL
     for (int v = 0; v < kVectors; v++) {
-      const int64_t o = first_output + v * V::lanes;
-      const int64_t n = full || o + V::lanes <= a.outputs ? int64_t{V::lanes} : a.outputs - o;
-      const typename V::Sum bias = a.bias ? V::floats(a.bias + o) : V::zero();
-      const typename V::Sum slope = a.slope ? V::floats(a.slope + o) : V::zero();
+      const Epilogue<V, full> epilogue(a, first_output + v * V::lanes);
       PIXELTIER_UNROLL
-      for (int r = 0; r < kRows; r++) {
-        const int64_t i = first_row + r;
-        typename V::Sum value = V::add(sum[r][v], bias);
-        if (residual) {
-          const Element* from = residual + (a.residual_rows ? a.residual_rows[i] : i) * a.outputs + o;
-          value = V::add(value, full ? V::load(from) : V::load(from, n));
-        }
-        if (a.slope) value = V::activate(value, slope);
-        Element* to = out + (a.out_rows ? a.out_rows[i] : i) * a.outputs + o;
-        if (full)
-          V::store(to, value);
-        else
-          V::store(to, value, n);
-      }
+      for (int r = 0; r < kRows; r++) epilogue.finish(first_row + r, sum[r][v]);
     }
   }
 

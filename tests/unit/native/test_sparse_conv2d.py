@@ -15,6 +15,10 @@ from native import ops, reference
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 ISAS = native.available_isas()
 DTYPES = [torch.float32, torch.bfloat16]
+# The AMX kernel's logic is tested with its tiles in software, where the rest of it (AVX-512-BF16) can run.
+EMULATED = ["amx_emulated"] if "avx512_bf16" in ISAS else []
+KERNELS = [(isa, dtype) for isa in ISAS for dtype in DTYPES] + [(isa, torch.bfloat16) for isa in EMULATED]
+on_every_kernel = pytest.mark.parametrize(("isa", "dtype"), KERNELS, ids=str)
 MASKS = ["empty", "full", "single", "checkerboard", "random"]
 
 
@@ -94,8 +98,7 @@ def cases(draw: st.DrawFn, dtype: torch.dtype) -> Case:
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("isa", ISAS)
+@on_every_kernel
 def test_equals_reference_on_any_number_of_threads(isa, dtype):
     @given(cases(dtype))
     def check(case: Case) -> None:
@@ -116,8 +119,7 @@ def test_equals_reference_on_any_number_of_threads(isa, dtype):
     check()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("isa", ISAS)
+@on_every_kernel
 def test_a_row_does_not_depend_on_its_place(isa, dtype):
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(201, 48, generator=generator).to(dtype)
@@ -130,8 +132,7 @@ def test_a_row_does_not_depend_on_its_place(isa, dtype):
         assert torch.equal(part[:-1], whole[begin:end])
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("isa", ISAS)
+@on_every_kernel
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (9, 1)])
 def test_full_mask_equals_conv2d(isa, dtype, kernel, stride):
     generator = torch.Generator().manual_seed(1)
@@ -146,8 +147,7 @@ def test_full_mask_equals_conv2d(isa, dtype, kernel, stride):
     assert error(out[:-1], expected.permute(0, 2, 3, 1).reshape(-1, outputs)) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("isa", ISAS)
+@on_every_kernel
 @pytest.mark.parametrize("shuffle", [2, 4])
 def test_shuffle_equals_pixel_shuffle(isa, dtype, shuffle):
     generator = torch.Generator().manual_seed(2)
@@ -174,8 +174,7 @@ def test_shuffle_equals_pixel_shuffle(isa, dtype, shuffle):
     assert error(image, expected) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("isa", ISAS)
+@on_every_kernel
 @pytest.mark.parametrize("mask", MASKS)
 def test_scatter_changes_active_rows_only(isa, dtype, mask):
     generator = torch.Generator().manual_seed(3)
@@ -203,21 +202,31 @@ def test_scatter_changes_active_rows_only(isa, dtype, mask):
     assert error(out, expected) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("isa", ISAS)
-def test_many_channels_and_few_rows(isa):
+@on_every_kernel
+def test_many_channels_and_few_rows(isa, dtype):
     """Where the threads share out output blocks instead of rows."""
     generator = torch.Generator().manual_seed(4)
-    rows = torch.randn(50, 256, generator=generator)
+    rows = torch.randn(50, 256, generator=generator).to(dtype)
     rows[-1] = 0
-    weight = torch.randn(256, 256, 3, 3, generator=generator) / 48
+    weight = torch.randn(256, 256, 3, 3, generator=generator).to(dtype).float() / 64
     table = ops.packed_table(torch.arange(49, dtype=torch.int32), 1, 7, 7, 3)
-    packed = ops.prepack_weight(weight, isa=isa)
+    packed = ops.prepack_weight(weight, dtype=dtype, isa=isa)
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         results.append(ops.sparse_conv2d(rows, table, packed)[0])
     assert torch.equal(*results)
-    assert error(results[0], reference.sparse_conv2d(rows, table, weight)[0]) < 1e-5
+    assert error(results[0], reference.sparse_conv2d(rows, table, weight)[0]) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("isa", [*ISAS, *EMULATED])
+def test_bf16_is_rounded_to_nearest_even(isa):
+    values = torch.tensor([1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-8, 3e38, torch.inf, torch.nan, 0])
+    values = values.repeat(5)
+    packed = ops.prepack_weight(torch.zeros(len(values), 1, 1, 1), values, dtype=torch.bfloat16, isa=isa)
+    rows = torch.tensor([[1.0], [0.0]], dtype=torch.bfloat16)
+    out, _ = ops.sparse_conv2d(rows, torch.zeros(1, 1, dtype=torch.int32), packed)
+    assert torch.equal(out[0].nan_to_num(nan=7), values.to(torch.bfloat16).nan_to_num(nan=7))
 
 
 def test_embedded_weight_carries_its_own_count():
