@@ -171,6 +171,11 @@ class Dispatcher:
             raise QueueFullError(max(0.0, wait_ms + cost_ms - left_ms) / 1000.0)
         entry = Entry(request, now, cost_ms, asyncio.get_running_loop().create_future())
         self._queue.push(entry)
+        # An idle slot gets the job here and now: no turn of the event loop is lost, and a burst fills the
+        # slots before it fills the queue. The slots' own tasks wake up to watch over it.
+        for seat in self._seats:
+            if seat.state is SlotState.IDLE and len(self._queue):
+                self._fill(seat)
         self._work.set()
         return entry
 

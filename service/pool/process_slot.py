@@ -58,7 +58,9 @@ class ProcessSlot:
             future = asyncio.wrap_future(self._executor.submit(slot.execute, jobs))
         except (BrokenProcessPool, RuntimeError) as error:
             raise SlotDiedError(str(error)) from error
-        return asyncio.ensure_future(_translate(future))
+        answer = asyncio.ensure_future(_translate(future))
+        answer.add_done_callback(_seen)  # a flight behind one that crashed is never asked for its own error
+        return answer
 
     def on_death(self, callback: Callable[[], None]) -> None:
         """Remember whom to tell."""
@@ -109,6 +111,11 @@ class ProcessSlot:
         self._unwatch()
         if self._callback is not None:
             self._callback()
+
+
+def _seen(future: asyncio.Future[list[Answer]]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 async def _translate(future: asyncio.Future[list[Answer]]) -> list[Answer]:
