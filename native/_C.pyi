@@ -1,1 +1,2 @@
 """Registers torch.ops.pixeltier; holds nothing."""
+# ruff: noqa: N999

@@ -1,4 +1,9 @@
-"""Shapes of the ops without their data, for torch.compile and torch.export."""
+"""Shapes of the ops without their data, for torch.compile and torch.export.
+
+The arguments are those of the ops' schemas, used or not.
+"""
+# ruff: noqa: ARG001, PLR0917
+# mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations
 
@@ -67,3 +72,16 @@ def _sparse_conv2d_scatter(
     isa: str,
 ) -> None:
     return None
+
+
+@torch.library.register_fake("pixeltier::sparse_residual_body")
+def _sparse_residual_body(
+    rows: Tensor,
+    table: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    slopes: list[Tensor | None],
+    macs_per_row: int,
+    isa: str,
+) -> tuple[Tensor, int]:
+    return torch.empty_like(rows), table.shape[0] * macs_per_row

@@ -1,15 +1,17 @@
 """The sparse convolution as Python calls it.
 
-Features are *rows*: ``[R + 1, C]``, channels last, contiguous, float32 or bfloat16; the last row is zero and stands
-for every neighbour that is outside the image or not active. *Cells* of a grid are numbered ``n*H*W + y*W + x``; an
-*active list* names cells in ascending order; a *table* ``[A, T]`` names the row that each of a convolution's T taps
-reads, for each of A output cells. All index tensors are int32.
+Features are *rows*: ``[R + 1, C]``, channels last, contiguous, float32 or bfloat16; the last row is zero and
+stands for every neighbour that is outside the image or not active. *Cells* of a grid are numbered
+``n*H*W + y*W + x``; an *active list* names cells in ascending order; a *table* ``[A, T]`` names the row that
+each of a convolution's T taps reads, for each of A output cells. All index tensors are int32.
 
 Every call releases the GIL and runs on torch's threads; results do not depend on how many there are.
 """
+# ruff: noqa: PLR0917
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +23,8 @@ _ops = torch.ops.pixeltier
 def cpu_isa() -> str:
     """The instruction set that new packed weights use: the best one the machine has, or ``PIXELTIER_ISA``.
 
-    One of portable, avx2, avx512, avx512_bf16, amx. ValueError where PIXELTIER_ISA is unknown or lacking here.
+    One of portable, avx2, avx512, avx512_bf16, amx. ValueError where PIXELTIER_ISA is unknown, or a set that
+    this machine lacks.
     """
     isa: str = _ops.cpu_isa()
     return isa
@@ -36,8 +39,8 @@ def available_isas() -> list[str]:
 def plan(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> Tensor:
     """The active list of a batch: cells with ``importance[n, y, x] >= threshold[n]``.
 
-    importance: float32 [N, H, W]; threshold: float32 [N]. With keep_best an image's best cell (its first maximum)
-    is active under any threshold. NaN is never active. Raising a threshold never activates a cell.
+    importance: float32 [N, H, W]; threshold: float32 [N]. With keep_best an image's best cell (its first
+    maximum) is active under any threshold. NaN is never active. Raising a threshold never activates a cell.
     Returns int32 [A], ascending.
     """
     active: Tensor = _ops.plan(importance, threshold, keep_best)
@@ -47,9 +50,10 @@ def plan(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> Tens
 def dense_table(active: Tensor, images: int, height: int, width: int, kernel: int, stride: int = 1) -> Tensor:
     """The table of a convolution that reads a dense grid in place.
 
-    ``images, height, width`` measure the input grid, whose rows are its cells; ``active`` numbers cells of the output
-    grid, of size ``(size - 1) // stride + 1``. Padding is ``kernel // 2``; a tap outside the image names the zero row
-    N*H*W. Returns int32 [A, kernel*kernel]. IndexError where active does not ascend within the output grid.
+    ``images, height, width`` measure the input grid, whose rows are its cells; ``active`` numbers cells of
+    the output grid, of size ``(size - 1) // stride + 1``. Padding is ``kernel // 2``; a tap outside the image
+    names the zero row N*H*W. Returns int32 [A, kernel*kernel]. IndexError where active does not ascend within
+    the output grid.
     """
     table: Tensor = _ops.dense_table(active, images, height, width, kernel, stride)
     return table
@@ -68,8 +72,8 @@ def packed_table(active: Tensor, images: int, height: int, width: int, kernel: i
 def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
     """The packed table after a pixel shuffle of 2: child ``4*i + 2*dy + dx`` of row i, zero row 4*A.
 
-    parent: a packed table int32 [A, k*k] with ``k // 2 >= ceil((kernel // 2) / 2)`` (3 serves 3 and 5, 5 serves 9).
-    Returns int32 [4*A, kernel*kernel].
+    parent: a packed table int32 [A, k*k] with
+    ``k // 2 >= ceil((kernel // 2) / 2)`` (3 serves 3 and 5, 5 serves 9). Returns int32 [4*A, kernel*kernel].
     """
     table: Tensor = _ops.child_table(parent, kernel)
     return table
@@ -99,7 +103,7 @@ class PackedWeight:
 
 
 def _pad_channels(values: Tensor | None, name: str, outputs: int, shuffle: int, padded: int) -> Tensor | None:
-    """Per-output values in packed order, padded with zeros; a scalar or a value per shuffled channel is repeated."""
+    """Values of the outputs in packed order, padded with zeros; slopes may be one, or one per channel."""
     if values is None:
         return None
     flat = values.detach().to("cpu", torch.float32).reshape(-1)
@@ -128,11 +132,12 @@ def prepack_weight(
 ) -> PackedWeight:
     """Lays out a convolution for :func:`sparse_conv2d`.
 
-    weight: [O, I, kh, kw] as in torch.nn.Conv2d; bias: [O]; slope: PReLU's [O], [1], or one per channel after the
-    shuffle (zeros are ReLU, None is identity). dtype: of the rows, float32 or bfloat16; sums are float32 either way.
-    shuffle: r of a pixel shuffle that follows; outputs are permuted from torch.nn.PixelShuffle's order so that the
-    result's rows are the children's rows. macs_per_row: what one output row counts for, where the weight embeds a
-    smaller convolution among structural zeros; kh*kw*I*O otherwise. isa: another set than :func:`cpu_isa`.
+    weight: [O, I, kh, kw] as in torch.nn.Conv2d; bias: [O]; slope: PReLU's [O], [1], or one per channel after
+    the shuffle (zeros are ReLU, None is identity). dtype: of the rows, float32 or bfloat16; sums are float32
+    either way. shuffle: r of a pixel shuffle that follows; outputs are permuted from torch.nn.PixelShuffle's
+    order so that the result's rows are the children's rows. macs_per_row: what one output row counts for,
+    where the weight embeds a smaller convolution among structural zeros; kh*kw*I*O otherwise. isa: another
+    set than :func:`cpu_isa`.
     """
     isa = isa or cpu_isa()
     outputs, inputs, height, width = weight.shape
@@ -156,10 +161,10 @@ def sparse_conv2d(
 ) -> tuple[Tensor, int]:
     """``activate(convolution + bias + residual)`` of the rows a table names.
 
-    rows: [R + 1, I] with its last row zero; table: int32 [A, T] of row numbers 0 to R; residual: like the result, with
-    or without its zero row. Returns the rows [A*r*r + 1, O/(r*r)] (r: the shuffle), the last one zero, and the
-    multiply-adds executed. IndexError where the table names a row that does not exist; ValueError or TypeError
-    where shapes or types do not fit each other.
+    rows: [R + 1, I] with its last row zero; table: int32 [A, T] of row numbers 0 to R; residual: like the
+    result, with or without its zero row. Returns the rows [A*r*r + 1, O/(r*r)] (r: the shuffle), the last one
+    zero, and the multiply-adds executed. IndexError where the table names a row that does not exist;
+    ValueError or TypeError where shapes or types do not fit each other.
     """
     result: tuple[Tensor, int] = _ops.sparse_conv2d(
         rows,
@@ -179,10 +184,11 @@ def sparse_conv2d(
 def sparse_conv2d_scatter_(
     trunk: Tensor, rows: Tensor, table: Tensor, packed: PackedWeight, active: Tensor
 ) -> int:
-    """``trunk[active] = activate(trunk[active] + convolution + bias)``, in place; returns the multiply-adds executed.
+    """``trunk[active] = activate(trunk[active] + convolution + bias)``, in place.
 
-    trunk: [R + 1, O]; rows: [S + 1, I], not of the trunk's memory; table: int32 [A, T]; active: int32 [A], ascending
-    rows of the trunk. Rows that are not active keep their values. Errors as for :func:`sparse_conv2d`.
+    trunk: [R + 1, O]; rows: [S + 1, I], not of the trunk's memory; table: int32 [A, T]; active: int32 [A],
+    ascending rows of the trunk. Rows that are not active keep their values. Returns the multiply-adds
+    executed. Errors as for :func:`sparse_conv2d`.
     """
     if packed.shuffle != 1:
         raise ValueError(
@@ -192,3 +198,29 @@ def sparse_conv2d_scatter_(
         trunk, rows, table, packed.weight, packed.bias, packed.slope, active, packed.outputs, packed.isa
     )
     return table.shape[0] * packed.macs_per_row
+
+
+def sparse_residual_body(rows: Tensor, table: Tensor, layers: Sequence[PackedWeight]) -> tuple[Tensor, int]:
+    """A chain of residual blocks over packed rows, in one call and two buffers.
+
+    For each pair of layers ``x = act2(x + conv2(act1(conv1(x))))``; a last, single layer closes the body with
+    ``act(rows + conv(x))``. Bit for bit what the same calls of :func:`sparse_conv2d` give. rows: [A + 1, C]
+    with its last row zero; table: int32 [A, T] of these rows; layers: packed for C inputs and C outputs, T
+    taps, without shuffle. Returns rows [A + 1, C] and the multiply-adds executed. Errors as for
+    :func:`sparse_conv2d`.
+    """
+    if any(layer.shuffle != 1 for layer in layers) or len({layer.isa for layer in layers}) != 1:
+        raise ValueError(
+            "a body needs layers packed for one instruction set and without shuffle, got "
+            + (", ".join(sorted({f"{layer.isa} shuffle={layer.shuffle}" for layer in layers})) or "none")
+        )
+    result: tuple[Tensor, int] = _ops.sparse_residual_body(
+        rows,
+        table,
+        [layer.weight for layer in layers],
+        [layer.bias for layer in layers],
+        [layer.slope for layer in layers],
+        sum(layer.macs_per_row for layer in layers),
+        layers[0].isa,
+    )
+    return result

@@ -1,6 +1,9 @@
 """The ops of :mod:`native.ops` in plain torch: slow, obvious, and the oracle of every test."""
+# ruff: noqa: PLR0917
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,9 +21,7 @@ def plan(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> Tens
     return mask.flatten().nonzero()[:, 0].to(torch.int32)
 
 
-def _taps(
-    active: Tensor, images: int, height: int, width: int, kernel: int, stride: int
-) -> tuple[Tensor, Tensor]:
+def _taps(active: Tensor, height: int, width: int, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
     """The input cells [A, kernel*kernel] of each output cell, and which of them lie inside the image."""
     out_height, out_width = (height - 1) // stride + 1, (width - 1) // stride + 1
     cell = active.long()
@@ -35,13 +36,13 @@ def _taps(
 
 def dense_table(active: Tensor, images: int, height: int, width: int, kernel: int, stride: int = 1) -> Tensor:
     """See :func:`native.ops.dense_table`."""
-    cells, inside = _taps(active, images, height, width, kernel, stride)
+    cells, inside = _taps(active, height, width, kernel, stride)
     return torch.where(inside, cells, images * height * width).to(torch.int32)
 
 
 def packed_table(active: Tensor, images: int, height: int, width: int, kernel: int) -> Tensor:
     """See :func:`native.ops.packed_table`."""
-    cells, inside = _taps(active, images, height, width, kernel, 1)
+    cells, inside = _taps(active, height, width, kernel, 1)
     count = len(active)
     position = torch.full((images * height * width + 1,), count)
     position[active.long()] = torch.arange(count)
@@ -66,7 +67,9 @@ def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
 
 
 def convolution(rows: Tensor, table: Tensor, weight: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """The bare sums [A, O], accumulated in ``dtype``: weight [O, I, kh, kw], rows [R + 1, I], table [A, kh*kw]."""
+    """The bare sums [A, O], accumulated in ``dtype``: weight [O, I, kh, kw], rows [R + 1, I], table [A,
+    kh*kw].
+    """
     gathered = rows.to(dtype)[table.long()]
     return torch.einsum("ati,oit->ao", gathered, weight.to(dtype).flatten(2))
 
@@ -96,7 +99,8 @@ def sparse_conv2d(
     children = shuffle * shuffle
 
     def packed_order(values: Tensor) -> Tensor:
-        return values.unflatten(-1, (outputs // children, children)).transpose(-1, -2).flatten(-2)
+        by_channel = values.reshape(*values.shape[:-1], outputs // children, children)
+        return by_channel.transpose(-1, -2).flatten(-2)
 
     sums = packed_order(convolution(rows, table, weight, dtype))
     if bias is not None:
@@ -128,3 +132,19 @@ def sparse_conv2d_scatter_(
     )
     trunk[active.long()] = out[:-1]
     return macs
+
+
+def sparse_residual_body(
+    rows: Tensor,
+    table: Tensor,
+    layers: Sequence[tuple[Tensor, Tensor | None, Tensor | None]],
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """See :func:`native.ops.sparse_residual_body`; a layer is its weight, bias and slope."""
+    trunk = rows
+    for first, second in zip(layers[0::2], layers[1::2], strict=False):
+        inner, _ = sparse_conv2d(trunk, table, *first, dtype=dtype)
+        trunk, _ = sparse_conv2d(inner, table, *second, trunk, dtype=dtype)
+    if len(layers) % 2:
+        trunk, _ = sparse_conv2d(trunk, table, *layers[-1], rows, dtype=dtype)
+    return trunk

@@ -6,8 +6,8 @@
 
 namespace pixeltier {
 
-// Ordered: each later set is preferred over the ones before it. amx_emulated is for tests: the AMX kernel with its
-// tile operations in software; it is never listed or chosen, only asked for by name.
+// Ordered: each later set is preferred over the ones before it. amx_emulated is for tests: the AMX kernel
+// with its tile operations in software; it is never listed or chosen, only asked for by name.
 enum class Isa { portable, avx2, avx512, avx512_bf16, amx, amx_emulated };
 
 const char* isa_name(Isa isa);

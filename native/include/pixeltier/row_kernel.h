@@ -63,7 +63,8 @@ struct RowKernel {
   // Computes the output blocks `blocks` of the rows `rows`. Never reads outside of `rows`: a table entry
   // beyond row_count is read as the zero row, and makes the answer false.
   bool (*run)(const ConvArguments& arguments, Range rows, Range blocks);
-  // Register-only multiply-adds, `steps` blocks of them; returns how many: the peak that `run` is measured against.
+  // Register-only multiply-adds, `steps` blocks of them; returns how many: the peak that `run` is measured
+  // against.
   int64_t (*spin)(int64_t steps);
 };
 

@@ -13,7 +13,8 @@
 namespace pixeltier {
 namespace {
 
-constexpr Isa kIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx, Isa::amx_emulated};
+constexpr Isa kIsas[] = {Isa::portable,    Isa::avx2, Isa::avx512,
+                         Isa::avx512_bf16, Isa::amx,  Isa::amx_emulated};
 constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx", "amx_emulated"};
 
 #if defined(__x86_64__)

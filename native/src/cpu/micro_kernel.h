@@ -192,8 +192,8 @@ bool run_rows(const ConvArguments& a, Range rows, Range blocks) {
   return valid;
 }
 
-// The multiply-adds of a full block and nothing else, `steps` times: the peak that a kernel is measured against.
-// Returns how many multiply-adds it did.
+// The multiply-adds of a full block and nothing else, `steps` times: the peak that a kernel is measured
+// against. Returns how many multiply-adds it did.
 template <class V>
 int64_t spin(int64_t steps) {
   const typename V::Element zeros[V::lanes * V::depth] = {};

@@ -1,7 +1,7 @@
 // bf16 rows on Intel's AMX tiles.
 //
-// State of testing: no machine at hand has AMX. The kernel's logic is tested through rows_amx_emulated.cpp, which
-// differs in the tile operations only; the instructions below have been compiled, not run.
+// State of testing: no machine at hand has AMX. The kernel's logic is tested through rows_amx_emulated.cpp,
+// which differs in the tile operations only; the instructions below have been compiled, not run.
 #include "row_kernels.h"
 #include "tile_kernel.h"
 

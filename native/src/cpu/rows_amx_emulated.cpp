@@ -23,7 +23,8 @@ struct EmulatedTiles {
   }
   template <int tile>
   static void load(const void* p, int64_t stride) {
-    for (int i = 0; i < 16; i++) std::memcpy(tiles[tile].line[i], static_cast<const char*>(p) + i * stride, 64);
+    for (int i = 0; i < 16; i++)
+      std::memcpy(tiles[tile].line[i], static_cast<const char*>(p) + i * stride, 64);
   }
   template <int tile>
   static void store(void* p, int64_t stride) {
@@ -35,7 +36,8 @@ struct EmulatedTiles {
       for (int k = 0; k < 16; k++)
         for (int n = 0; n < 16; n++) {
           const float sum = number(to, m, n);
-          const float product = half(a, m, 2 * k) * half(b, k, 2 * n) + half(a, m, 2 * k + 1) * half(b, k, 2 * n + 1);
+          const float product =
+              half(a, m, 2 * k) * half(b, k, 2 * n) + half(a, m, 2 * k + 1) * half(b, k, 2 * n + 1);
           const float next = sum + product;
           std::memcpy(tiles[to].line[m] + 4 * n, &next, sizeof next);
         }

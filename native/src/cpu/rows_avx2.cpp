@@ -1,4 +1,5 @@
-// Rows on AVX2 with FMA: 6 x 2 accumulators of 8 lanes for fp32; 4 x 2 for bf16, widened to fp32 on the way in.
+// Rows on AVX2 with FMA: 6 x 2 accumulators of 8 lanes for fp32; 4 x 2 for bf16, widened to fp32 on the way
+// in.
 #include <immintrin.h>
 
 #include <cstring>
@@ -61,7 +62,9 @@ struct Avx2BFloat16 : Avx2Float {
     std::memcpy(p, all, n * sizeof(BFloat16));
   }
 
-  static Weight weight(const Element* p) { return split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Weight weight(const Element* p) {
+    return split(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   static Operand operand(const Element* p) {
     int32_t pair;
     std::memcpy(&pair, p, sizeof pair);

@@ -1,5 +1,5 @@
-// Rows on AVX-512: 14 x 2 accumulators of 16 lanes for fp32, the inputs broadcast from memory; 12 x 2 for bf16 on
-// processors without instructions for it, widened to fp32 on the way in.
+// Rows on AVX-512: 14 x 2 accumulators of 16 lanes for fp32, the inputs broadcast from memory; 12 x 2 for
+// bf16 on processors without instructions for it, widened to fp32 on the way in.
 #include <immintrin.h>
 
 #include <cstring>

@@ -2,18 +2,21 @@
 // rows_amx_emulated.cpp one in software.
 //
 // A block is 32 rows x 32 outputs: tiles 0 to 3 hold its sums, 4 and 5 sixteen rows x 32 inputs each, 6 and 7
-// 32 inputs x sixteen outputs each. A tile of rows is loaded straight from the features where its sixteen rows
-// follow each other there, as they do within a line of an image; otherwise they are gathered first, once for all
-// outputs. The order of additions for one output value is tap, then input, whatever block its row falls in.
+// 32 inputs x sixteen outputs each. A tile of rows is loaded straight from the features where its sixteen
+// rows follow each other there, as they do within a line of an image; otherwise they are gathered first, once
+// for all outputs. The order of additions for one output value is tap, then input, whatever block its row
+// falls in.
 //
 // T provides
 //   configure() release()              before and after use, on each thread
 //   zero<tile>() multiply<to, a, b>()  sums[16][16] += a[16][32] * b[16][16][2]
-//   load<tile>(p, stride) store<tile>(p, stride)                       16 lines of 64 bytes, `stride` bytes apart
+//   load<tile>(p, stride) store<tile>(p, stride)                       16 lines of 64 bytes, `stride` bytes
+//   apart
 #pragma once
 
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "avx512_bf16_vector.h"
 #include "micro_kernel.h"
@@ -43,13 +46,15 @@ Item* thread_scratch(int64_t count) {
   if (bytes > capacity) {
     buffer.reset(std::aligned_alloc(64, bytes));
     capacity = buffer ? bytes : 0;
+    if (!buffer) throw std::bad_alloc();
   }
   return static_cast<Item*>(buffer.get());
 }
 
 inline void copy_row(const BFloat16* from, int64_t inputs, BFloat16* to, int64_t padded) {
   int64_t i = 0;
-  for (; i + kTileInputs <= inputs; i += kTileInputs) _mm512_storeu_si512(to + i, _mm512_loadu_si512(from + i));
+  for (; i + kTileInputs <= inputs; i += kTileInputs)
+    _mm512_storeu_si512(to + i, _mm512_loadu_si512(from + i));
   if (i < padded) {
     const auto mask = static_cast<__mmask32>((uint64_t{1} << (inputs - i)) - 1);
     _mm512_storeu_si512(to + i, _mm512_maskz_loadu_epi16(mask, from + i));
@@ -61,7 +66,11 @@ class RowBlock {
  public:
   // `gathered`: room for 32 rows of all taps. Rows past `count` read the zero row.
   RowBlock(const ConvArguments& a, int64_t first_row, int64_t count, BFloat16* gathered, TileSource* sources)
-      : a_(a), first_row_(first_row), count_(count), padded_(kTileLayout.padded_inputs(a.inputs)), sources_(sources) {
+      : a_(a),
+        first_row_(first_row),
+        count_(count),
+        padded_(kTileLayout.padded_inputs(a.inputs)),
+        sources_(sources) {
     for (int64_t t = 0; t < a.taps; t++)
       for (int64_t tile = 0; tile * kTileRows < count; tile++)
         sources_[2 * t + tile] = locate(t, tile, gathered + (2 * t + tile) * kTileRows * padded_);
@@ -78,7 +87,8 @@ class RowBlock {
     bool any = false, run = true;
     for (int64_t r = 0; r < kTileRows; r++) {
       const int64_t i = tile * kTileRows + r;
-      const uint32_t n = i < count_ ? static_cast<uint32_t>(a_.table[(first_row_ + i) * a_.taps + tap]) : last;
+      const uint32_t n =
+          i < count_ ? static_cast<uint32_t>(a_.table[(first_row_ + i) * a_.taps + tap]) : last;
       valid_ &= n <= last;
       number[r] = n < last ? n : last;
       any |= n < last;
@@ -100,7 +110,8 @@ class RowBlock {
 
 // Sums of row_tiles x column_tiles tiles over all taps, into sums[32][32].
 template <class T, int row_tiles, int column_tiles>
-void multiply_block(const RowBlock& block, int64_t taps, int64_t padded_inputs, const BFloat16* weight, float* sums) {
+void multiply_block(const RowBlock& block, int64_t taps, int64_t padded_inputs, const BFloat16* weight,
+                    float* sums) {
   constexpr int64_t width = column_tiles * kTileOutputs, weight_stride = width * 2 * sizeof(BFloat16);
   static const BFloat16 zeros[kTileRows * kTileInputs] = {};
   T::template zero<0>();
@@ -144,8 +155,8 @@ void multiply_block(const RowBlock& block, const ConvArguments& a, int64_t count
 
 // Bias, residual, activation and store of the first `count` rows of sums[32][32].
 template <bool full>
-void finish_block(const ConvArguments& a, int64_t first_row, int64_t count, int64_t first_output, int64_t columns,
-                  const float* sums) {
+void finish_block(const ConvArguments& a, int64_t first_row, int64_t count, int64_t first_output,
+                  int64_t columns, const float* sums) {
   for (int64_t c = 0; c < columns; c++) {
     const Epilogue<NativeBFloat16, full> epilogue(a, first_output + c * kTileOutputs);
     for (int64_t r = 0; r < count; r++)

@@ -24,6 +24,7 @@ def samples() -> dict[str, tuple[object, ...]]:
         "prepack_weight": (torch.rand(8, 8, 3, 3), torch.float32, 2, "portable"),
         "sparse_conv2d": (rows, TABLE, *fixed, torch.rand(5, 8), 8, 1, 576, packed.isa),
         "sparse_conv2d_scatter_": (torch.rand(7, 8), rows, TABLE, *fixed, ACTIVE, 8, packed.isa),
+        "sparse_residual_body": (rows, TABLE, *([value] * 3 for value in fixed), 1728, packed.isa),
     }
 
 

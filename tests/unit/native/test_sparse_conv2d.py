@@ -30,7 +30,7 @@ def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 def active_of(mask: str, grid: tuple[int, int, int], generator: torch.Generator) -> torch.Tensor:
     cells = grid[0] * grid[1] * grid[2]
-    n, y, x = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
+    _, y, x = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
     chosen = {
         "empty": torch.zeros(cells, dtype=torch.bool),
         "full": torch.ones(cells, dtype=torch.bool),
@@ -221,7 +221,9 @@ def test_many_channels_and_few_rows(isa, dtype):
 
 @pytest.mark.parametrize("isa", [*ISAS, *EMULATED])
 def test_bf16_is_rounded_to_nearest_even(isa):
-    values = torch.tensor([1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-8, 3e38, torch.inf, torch.nan, 0])
+    values = torch.tensor(
+        [1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-8, 3e38, torch.inf, torch.nan, 0]
+    )
     values = values.repeat(5)
     packed = ops.prepack_weight(torch.zeros(len(values), 1, 1, 1), values, dtype=torch.bfloat16, isa=isa)
     rows = torch.tensor([[1.0], [0.0]], dtype=torch.bfloat16)
