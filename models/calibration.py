@@ -4,6 +4,7 @@ After calibration a threshold t reads as "skip this share of an average image".
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class Calibration:
     """Monotone, piecewise linear, with values in [0, 1]."""
 
     def __init__(self, knots: Sequence[float]) -> None:
-        if len(knots) < 2 or any(b < a for a, b in zip(knots, knots[1:], strict=False)):
+        if len(knots) < 2 or any(b < a for a, b in pairwise(knots)):
             raise ValueError("calibration knots must be two or more ascending numbers")
         self._knots = torch.tensor(knots, dtype=torch.float64)
 

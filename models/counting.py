@@ -70,7 +70,9 @@ def resnet18_importance(height: int, width: int, channels: int, window: int) -> 
     near = -(-rows // window) * -(-columns // window)
     far = _half(-(-rows // window)) * _half(-(-columns // window))
     wide = channels + channels // 2
-    encoder = near * conv_macs(128, channels, 3) + far * (conv_macs(channels, wide, 3) + conv_macs(wide, wide, 3))
+    encoder = near * conv_macs(128, channels, 3) + far * (
+        conv_macs(channels, wide, 3) + conv_macs(wide, wide, 3)
+    )
     return encoder + wide * wide + far * wide * channels + near * conv_macs(channels, 1, 3)
 
 

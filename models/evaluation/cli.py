@@ -18,15 +18,23 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
     Args:
         tier_thresholds: names and thresholds of a task's tiers; the caller knows the tier table.
     """
-    resolve = commands.add_parser("super-resolve", help="PSNR and SSIM (luma, 4-pixel shave) on HR/ and LR_x4/")
+    resolve = commands.add_parser(
+        "super-resolve", help="PSNR and SSIM (luma, 4-pixel shave) on HR/ and LR_x4/"
+    )
     resolve.add_argument("directory", type=Path, metavar="DIR", help="holds HR/ and LR_x4/")
     _add_common(resolve)
     resolve.set_defaults(run=lambda options: _super_resolve(options, tier_thresholds("super-resolve")))
 
     classify = commands.add_parser("classify", help="top-1, top-5 and agreement with the exact tier")
-    classify.add_argument("labels", type=Path, metavar="LABELS.csv", help="columns path, imagenet_index[, split]")
-    classify.add_argument("--images", type=Path, required=True, metavar="ROOT", help="what the paths start from")
-    classify.add_argument("--split", default="val", help="rows to use where there is a split column; all [val]")
+    classify.add_argument(
+        "labels", type=Path, metavar="LABELS.csv", help="columns path, imagenet_index[, split]"
+    )
+    classify.add_argument(
+        "--images", type=Path, required=True, metavar="ROOT", help="what the paths start from"
+    )
+    classify.add_argument(
+        "--split", default="val", help="rows to use where there is a split column; all [val]"
+    )
     _add_common(classify)
     classify.set_defaults(run=lambda options: _classify(options, tier_thresholds("classify")))
 
@@ -34,7 +42,10 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="F", help="write the rows there as well")
     parser.add_argument(
-        "--thresholds", type=_numbers, metavar="T,T,...", help="a curve at these thresholds instead of the tiers"
+        "--thresholds",
+        type=_numbers,
+        metavar="T,T,...",
+        help="a curve at these thresholds instead of the tiers",
     )
     parser.add_argument("--weights", type=Path, help="directory of weights and card [the packaged ones]")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
@@ -104,4 +115,6 @@ def _update_card(task: str, rows: Sequence[dict[str, Any]], options: argparse.Na
         for row in sorted(rows, key=lambda row: row["threshold"])
     ]
     card = load_card(task, directory)
-    write_card(card.model_copy(update={"expectations": points, "expectations_data": options.update_card}), directory)
+    write_card(
+        card.model_copy(update={"expectations": points, "expectations_data": options.update_card}), directory
+    )

@@ -38,7 +38,9 @@ def image_pairs(directory: Path) -> list[tuple[Path, Path]]:
             raise FileNotFoundError(f"{folder} is missing: the directory must hold HR/ and LR_x4/")
     large, small = (sorted(p for p in f.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) for f in folders)
     if len(large) != len(small) or not large:
-        raise FileNotFoundError(f"{directory} holds {len(large)} HR and {len(small)} LR_x4 images: they must pair up")
+        raise FileNotFoundError(
+            f"{directory} holds {len(large)} HR and {len(small)} LR_x4 images: they must pair up"
+        )
     for hr, lr in zip(large, small, strict=True):
         if not lr.stem.startswith(hr.stem):
             raise FileNotFoundError(f"{hr.name} has no partner in LR_x4 (found {lr.name} in its place)")

@@ -11,7 +11,9 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 def frozen_copy(module: Layer, dtype: torch.dtype) -> Layer:
     """A channels-last copy of a module for inference in `dtype`."""
-    return copy.deepcopy(module).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return (
+        copy.deepcopy(module).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+    )
 
 
 def rows_of(features: Tensor) -> Tensor:

@@ -54,7 +54,9 @@ class SparseResNet18:
         return logits.float()
 
     @torch.inference_mode()
-    def run(self, stem: Tensor, importance: Tensor, thresholds: Tensor, input_size: tuple[int, int]) -> ClassifyRun:
+    def run(
+        self, stem: Tensor, importance: Tensor, thresholds: Tensor, input_size: tuple[int, int]
+    ) -> ClassifyRun:
         """Classify from the stem's features.
 
         Args:

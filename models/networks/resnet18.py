@@ -159,7 +159,9 @@ def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if stage > 1:
             pairs[f"layer{stage}.0.downsample.0"] = f"layer{stage}.0.downsample.1"
     needed = [f"{conv}.weight" for conv in pairs] + ["fc.weight", "fc.bias"]
-    needed += [f"{bn}.{part}" for bn in pairs.values() for part in ("weight", "bias", "running_mean", "running_var")]
+    needed += [
+        f"{bn}.{part}" for bn in pairs.values() for part in ("weight", "bias", "running_mean", "running_var")
+    ]
     missing = [name for name in needed if name not in state]
     if missing:
         raise ValueError(f"not a ResNet-18 state dict (torchvision or timm names): {missing[0]} is missing")

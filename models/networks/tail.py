@@ -41,7 +41,9 @@ def embed_tail(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def _tap_index() -> Tensor:
     """[out pixel 16, child 16, 3, 3]: which of the 81 taps connects them, 81 where none does."""
-    child_row, child_column = (torch.tensor(axis) for axis in zip(*map(pixel_of_child, range(PIXELS)), strict=True))
+    child_row, child_column = (
+        torch.tensor(axis) for axis in zip(*map(pixel_of_child, range(PIXELS)), strict=True)
+    )
     pixel = torch.arange(PIXELS)
     cell = CELL * torch.arange(-1, 2)
     dy = child_row[None, :, None] + cell - (pixel // CELL)[:, None, None]

@@ -61,12 +61,15 @@ def train(config_path: Path) -> Path:
     """
     config = read_config(config_path, ClassifyConfig)
     device = torch.device(config.device)
-    teacher = _start(config).to(device, memory_format=torch.channels_last).requires_grad_(False)
-    model = _start(config).to(device, memory_format=torch.channels_last)
+    teacher = _start(config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload].requires_grad_(False)
+    model = _start(config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learner = [p for name, p in model.named_parameters() if name.startswith("importance.")]
     backbone = [p for name, p in model.named_parameters() if not name.startswith("importance.")]
     optimiser = torch.optim.AdamW(
-        [{"params": backbone, "lr": config.learning_rate}, {"params": learner, "lr": config.importance_learning_rate}],
+        [
+            {"params": backbone, "lr": config.learning_rate},
+            {"params": learner, "lr": config.importance_learning_rate},
+        ],
         weight_decay=0.0,
     )
     average = AveragedWeights(model, config.ema_decay)
@@ -131,7 +134,9 @@ def _losses(
     masks = _random_masks(logits, stem, model.shape.window, config, generator)
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
         output = model.classify(model.trunk(stem, [mask.to(dtype) for mask in masks])).float()
-    return map_loss, F.kl_div(output.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
+    return map_loss, F.kl_div(
+        output.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True
+    )
 
 
 def _activation_map(features: Tensor, teacher: ResNet18, logits: Tensor, size: tuple[int, int]) -> Tensor:

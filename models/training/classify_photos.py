@@ -49,7 +49,9 @@ def normalise(pixels: npt.NDArray[np.uint8]) -> Tensor:
 class AugmentedBatches:
     """Endless random batches, decoded ahead in threads."""
 
-    def __init__(self, photos: Sequence[Path], batch: int, seed: int, ahead: int = 3, threads: int = 2) -> None:
+    def __init__(
+        self, photos: Sequence[Path], batch: int, seed: int, ahead: int = 3, threads: int = 2
+    ) -> None:
         self._photos = list(photos)
         self._batch = batch
         self._random = np.random.default_rng(seed)

@@ -18,11 +18,17 @@ def add_train(commands: Any) -> None:
 
 def add_calibrate(commands: Any) -> None:
     """Add `calibrate`, which turns a checkpoint into weights that can be served."""
-    calibrate = commands.add_parser("calibrate", help="measure the importance table of a checkpoint; write weights and card")
+    calibrate = commands.add_parser(
+        "calibrate", help="measure the importance table of a checkpoint; write weights and card"
+    )
     calibrate.add_argument("task", choices=TASKS)
     calibrate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pt")
-    calibrate.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of photos to calibrate on")
-    calibrate.add_argument("--limit", type=int, default=500, help="at most that many photos, evenly spread [500]")
+    calibrate.add_argument(
+        "--photos", type=Path, nargs="+", required=True, help="folders of photos to calibrate on"
+    )
+    calibrate.add_argument(
+        "--limit", type=int, default=500, help="at most that many photos, evenly spread [500]"
+    )
     calibrate.add_argument("--out", type=Path, required=True, help="directory for weights and card")
     calibrate.add_argument("--model-version", required=True, help="what answers will name, as 2026.11.1")
     calibrate.add_argument("--data-name", required=True, help="what the card calls the photos")
@@ -37,7 +43,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.task == "classify":
         from models.training.classify import train
     else:
-        from models.training.super_resolve import train  # type: ignore[assignment]
+        from models.training.super_resolve import train
     print(f"checkpoint: {train(options.config)}")
     return 0
 

@@ -78,7 +78,7 @@ def train(config_path: Path) -> Path:
     """
     config = read_config(config_path, SuperResolveConfig)
     device = torch.device(config.device)
-    model = _build(config).to(device, memory_format=torch.channels_last)
+    model = _build(config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(model, config)
     average = AveragedWeights(model, config.ema_decay)
     budget = Budget(config.steps, config.minutes)

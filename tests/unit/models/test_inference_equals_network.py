@@ -95,7 +95,9 @@ def test_bands_of_a_large_image_change_nothing(resolver: SRResNet, monkeypatch: 
     window=st.sampled_from([1, 2, 4, 8]),
     seed=st.integers(0, 2**31),
 )
-def test_classification_equals_masked_network(count: int, height: int, width: int, window: int, seed: int) -> None:
+def test_classification_equals_masked_network(
+    count: int, height: int, width: int, window: int, seed: int
+) -> None:
     torch.manual_seed(seed % 1000)
     model = ResNet18(ResNet18Shape(classes=11, window=window)).eval().requires_grad_(False)
     x = torch.randn(count, 3, height, width)
