@@ -1,19 +1,16 @@
 """Convolutions that run on every pixel, through torch, in the layout the sparse kernels share."""
 
 import copy
-from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-Layer = TypeVar("Layer", bound=nn.Module)
+from models.networks.layout import Layer, channels_last
 
 
 def frozen_copy(module: Layer, dtype: torch.dtype) -> Layer:
     """A channels-last copy of a module for inference in `dtype`."""
-    return (
-        copy.deepcopy(module).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
-    )
+    return channels_last(copy.deepcopy(module).to(dtype)).eval().requires_grad_(False)
 
 
 def rows_of(features: Tensor) -> Tensor:

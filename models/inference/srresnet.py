@@ -46,7 +46,7 @@ class SparseSRResNet:
                 ops.prepack_weight(block.conv1.weight, block.conv1.bias, block.act.weight, dtype=dtype),
                 ops.prepack_weight(block.conv2.weight, block.conv2.bias, dtype=dtype),
             )
-            for block in model.body
+            for block in model.residual_blocks
         ]
         self._mid = ops.prepack_weight(model.mid.weight, model.mid.bias, dtype=dtype)
         self._up1 = _pack_up(model.up1, model.up1_act, dtype)

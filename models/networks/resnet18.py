@@ -7,6 +7,7 @@ and the 1x1 downsamples run everywhere.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -90,9 +91,10 @@ class ResNet18(nn.Module):
         self.importance = ImportanceNet(shape.importance_channels, shape.window)
 
     @property
-    def stages(self) -> tuple[nn.ModuleList, ...]:
-        """The four stages in order."""
-        return self.layer1, self.layer2, self.layer3, self.layer4
+    def stages(self) -> list[list[BasicBlock]]:
+        """The blocks of the four stages in order."""
+        stages = self.layer1, self.layer2, self.layer3, self.layer4
+        return [cast("list[BasicBlock]", list(stage)) for stage in stages]
 
     def stem(self, x: Tensor) -> Tensor:
         """Normalised images [N, 3, H, W] to features [N, 64, ceil(H / 4), ceil(W / 4)]."""

@@ -6,6 +6,7 @@ inference needs active rows only.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -44,10 +45,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """[N, C, H, W] to the same; mask [N, 1, H, W] or None for every cell."""
-        inner = self.act(self.conv1(x))
-        if mask is None:
-            return x + self.conv2(inner)
-        return x + mask * self.conv2(mask * inner)
+        inner: Tensor = self.act(self.conv1(x))
+        branch: Tensor = self.conv2(inner if mask is None else mask * inner)
+        return x + (branch if mask is None else mask * branch)
 
 
 class SRResNet(nn.Module):
@@ -83,6 +83,11 @@ class SRResNet(nn.Module):
         self.up2_act = nn.PReLU(channels)
         self.tail = nn.Conv2d(channels, 3, 9, padding=4)
 
+    @property
+    def residual_blocks(self) -> list[ResidualBlock]:
+        """The body's blocks in order."""
+        return cast("list[ResidualBlock]", list(self.body))
+
     def light_path(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What runs on every pixel.
 
@@ -116,7 +121,7 @@ class SRResNet(nn.Module):
             mask2 = expand_from_windows(mask, 2, 2 * mask.shape[2], 2 * mask.shape[3])
             mask4 = expand_from_windows(mask, 4, 4 * mask.shape[2], 4 * mask.shape[3])
         trunk = entry
-        for block in self.body:
+        for block in self.residual_blocks:
             trunk = block(trunk, mask)
         trunk = _masked(entry + self.mid(trunk), mask)
         twice = _masked(self.up1_act(F.pixel_shuffle(self.up1(trunk), 2)), mask2)
@@ -163,7 +168,7 @@ def deepen_from_seed(model: SRResNet, seed: dict[str, Tensor]) -> None:
                 if module.bias is not None:
                     module.bias.zero_()
             else:
-                module.weight.fill_(1.0)
+                cast("nn.PReLU", module).weight.fill_(1.0)
         if "fuse.weight" in missing:
             model.fuse.weight.zero_()
             if model.fuse.bias is not None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from models.networks.layout import channels_last
 from models.networks.resnet18 import ResNet18, ResNet18Shape, fold_batch_norm, stage_scores
 from models.training.classify_photos import AugmentedBatches, gather_photos
 from models.training.loop import (
@@ -61,8 +62,8 @@ def train(config_path: Path) -> Path:
     """
     config = read_config(config_path, ClassifyConfig)
     device = torch.device(config.device)
-    teacher = _start(config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload].requires_grad_(False)
-    model = _start(config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher = channels_last(_start(config)).to(device).requires_grad_(False)
+    model = channels_last(_start(config)).to(device)
     learner = [p for name, p in model.named_parameters() if name.startswith("importance.")]
     backbone = [p for name, p in model.named_parameters() if not name.startswith("importance.")]
     optimiser = torch.optim.AdamW(

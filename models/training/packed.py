@@ -96,7 +96,7 @@ def heavy_path_packed(
     table2 = child_neighbours(table)
 
     def convolve(rows: Tensor, layer_table: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        out = GatherConvolution.apply(rows, layer_table, weight.to(dtype))
+        out: Tensor = GatherConvolution.apply(rows, layer_table, weight.to(dtype))  # type: ignore[no-untyped-call]
         return out if bias is None else out + bias.to(dtype)
 
     def prelu(rows: Tensor, slope: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def heavy_path_packed(
         packed_context, fuse.weight.flatten(1).to(dtype), None if fuse.bias is None else fuse.bias.to(dtype)
     )
     trunk = entry
-    for block in model.body:
+    for block in model.residual_blocks:
         inner = prelu(convolve(trunk, table, block.conv1.weight, block.conv1.bias), block.act.weight)
         trunk = trunk + convolve(inner, table, block.conv2.weight, block.conv2.bias)
     trunk = entry + convolve(trunk, table, model.mid.weight, model.mid.bias)

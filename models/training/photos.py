@@ -75,7 +75,8 @@ class OnnxTeacher:
         """Upscale [h, w, 3] to [4h, 4w, 3]."""
         x = lr.astype(np.float32).transpose(2, 0, 1)[None] / 255
         (y,) = self._session.run(None, {self._input: x})
-        return (y[0].transpose(1, 2, 0).clip(0, 1) * 255).round().astype(np.uint8)
+        image = np.asarray(y[0], dtype=np.float32).transpose(1, 2, 0)
+        return (image.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def load_photos(paths: Sequence[Path], teacher: OnnxTeacher | None, cache: Path) -> list[Photo]:

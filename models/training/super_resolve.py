@@ -1,8 +1,9 @@
 """Training of SRResNet with base, importance and sparse heavy path.
 
 Each step runs the packed sparse network at a random budget, and every few steps the exact one as well: the
-sandwich rule of slimmable networks (Yu & Huang, arXiv 1903.05134), with its most expensive pass thinned out. The base is trained on its own loss and enters the sums detached. Importance is regressed to
-the true gain, the squared error that the heavy path removes from each window.
+sandwich rule of slimmable networks (Yu & Huang, arXiv 1903.05134), with its most expensive pass thinned out.
+The base is trained on its own loss and enters the sums detached. Importance is regressed to the true gain,
+the squared error that the heavy path removes from each window.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from models.networks.layout import channels_last
 from models.networks.masks import expand_from_windows, pool_to_windows, top_share_mask
 from models.networks.srresnet import SCALE, SRResNet, SRResNetShape, deepen_from_seed
 from models.training.loop import (
@@ -78,7 +80,7 @@ def train(config_path: Path) -> Path:
     """
     config = read_config(config_path, SuperResolveConfig)
     device = torch.device(config.device)
-    model = _build(config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = channels_last(_build(config)).to(device)
     optimiser = _optimiser(model, config)
     average = AveragedWeights(model, config.ema_decay)
     budget = Budget(config.steps, config.minutes)

@@ -66,7 +66,7 @@ def test_folding_batch_norm_changes_nothing() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(model(x), plain(x), rtol=1e-3, atol=1e-3)
     del state["layer2.0.bn1.bias"]
-    with pytest.raises(ValueError, match="layer2.0.bn1.bias"):
+    with pytest.raises(ValueError, match=r"layer2\.0\.bn1\.bias"):
         fold_batch_norm(state)
 
 
