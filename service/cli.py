@@ -69,7 +69,7 @@ def _add_serve(commands: Any) -> None:
         "serve",
         help="run the service",
         description="Run the service. Every option is also an environment variable (--queue-limit: "
-        "PIXELTIER_QUEUE_LIMIT) and a key of the configuration file (queue_limit), in that order of strength.",
+        "PIXELTIER_QUEUE_LIMIT) and a key of the configuration file (queue_limit), strongest first.",
     )
     serve.add_argument("--config-file", type=Path, metavar="FILE", help="TOML file with settings")
     serve.add_argument("--workers", type=int, default=1, metavar="1", help="refused above 1; see --slots")

@@ -1,4 +1,4 @@
-"""`pixeltier doctor`: what this machine has, what would run, and what is wrong. Imports torch: not for serving."""
+"""`pixeltier doctor`: what this machine has, what would run, and what is wrong. Imports torch."""
 
 import os
 import platform
@@ -40,8 +40,8 @@ def _quota() -> str:
         cpus.shape(0, 0, preset=preset, quota=quota) for preset in ("throughput", "latency")
     )
     return (
-        f"{quota:g} CPUs of {os.cpu_count()}; throughput preset {throughput.slots} slots x {throughput.threads} "
-        f"threads, latency preset {latency.slots} x {latency.threads}"
+        f"{quota:g} CPUs of {os.cpu_count()}; throughput preset {throughput.slots} slots x "
+        f"{throughput.threads} threads, latency preset {latency.slots} x {latency.threads}"
     )
 
 

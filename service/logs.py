@@ -4,9 +4,9 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
-from service.settings import Settings
+LogFormat = Literal["auto", "json", "text"]
 
 _PLAIN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {
     "message",
@@ -64,15 +64,16 @@ def _shown(value: object) -> str:
     return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
-def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send every logger of the process, uvicorn's too, to one stream in one format."""
+def configure(log_format: LogFormat, level: str, stream: TextIO | None = None) -> None:
+    """Send every logger of the process, uvicorn's and Python's warnings too, to one stream in one format."""
     out = sys.stderr if stream is None else stream
-    terminal = settings.log_format == "text" or (settings.log_format == "auto" and out.isatty())
+    terminal = log_format == "text" or (log_format == "auto" and out.isatty())
     handler = logging.StreamHandler(out)
     handler.setFormatter(TerminalFormatter() if terminal else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

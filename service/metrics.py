@@ -48,7 +48,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._stages = Histogram(
-            "pixeltier_stage_duration_seconds", "Time in each stage of answered requests.", ["model", "stage"],
+            "pixeltier_stage_duration_seconds", "Time in each stage.", ["model", "stage"],
             buckets=STAGE_BUCKETS, registry=registry,
         )  # fmt: skip
         self._macs_dense = Counter(

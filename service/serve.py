@@ -1,8 +1,8 @@
 """Run the service: wire its parts, print the effective configuration, serve, drain on SIGTERM."""
 
-import asyncio
 import logging
 import signal
+import time
 from types import FrameType
 
 import uvicorn
@@ -44,25 +44,31 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._pool = pool
         self._drain_delay_s = drain_delay_s
+        self._exit_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; a second signal, or Ctrl-C, stops listening at once."""
-        first = not self._pool.report().draining
+        """Begin to drain at the first SIGTERM; stop listening at once for Ctrl-C and for a second signal.
+
+        uvicorn's own handler would raise the signal again after the drain; a drained service exits with 0.
+        """
+        del frame
         self._pool.begin_drain()
-        if sig == signal.SIGTERM and first and self._drain_delay_s > 0:
+        if sig == signal.SIGTERM and self._exit_at is None:
+            self._exit_at = time.monotonic() + self._drain_delay_s
             log.info("draining", extra={"listening_for_s": self._drain_delay_s})
-            try:
-                asyncio.get_running_loop().call_later(self._drain_delay_s, super().handle_exit, sig, frame)
-            except RuntimeError:  # no loop any more: we are past serving
-                super().handle_exit(sig, frame)
-            else:
-                return
-        super().handle_exit(sig, frame)
+            return
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to stop listening."""
+        drained = self._exit_at is not None and time.monotonic() >= self._exit_at
+        return await super().on_tick(counter) or drained
 
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Returns after the drain."""
-    logs.configure(settings)
+    logs.configure(settings.log_format, settings.log_level)
     app = build(settings)
     shape = settings.shape()
     log.info(
@@ -83,7 +89,7 @@ def serve(settings: Settings) -> None:
         server_header=False,
         # Requests in flight get this long after the port is closed; the pool's own drain comes after.
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
-        timeout_keep_alive=75,  # longer than a load balancer's idle timeout: it closes first, never we under it
+        timeout_keep_alive=75,  # longer than load balancers' idle timeouts: they close first, never we
         backlog=2048,
         ws="none",
     )

@@ -1,15 +1,13 @@
 """What every test may use."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests see no PIXELTIER_* variable of the shell, except the kernels' choice."""
     for name in list(os.environ):
         if name.startswith("PIXELTIER_") and name != "PIXELTIER_ISA":
             monkeypatch.delenv(name)
-    yield

@@ -18,9 +18,17 @@ from service.api.middleware import RequestMiddleware
 from service.api.parameters import ClassifyQuery, SuperResolveQuery
 from service.api.problems import FieldError, Problem, ProblemError
 from service.api.record import EXPOSED_HEADERS, record_of
-from service.api.routes import classify, health, metrics, models, super_resolve, tiers
+from service.api.routes import classify, docs, health, metrics, models, super_resolve, tiers
 
-ROUTERS = (classify.router, super_resolve.router, tiers.router, models.router, health.router, metrics.router)
+ROUTERS = (
+    classify.router,
+    super_resolve.router,
+    tiers.router,
+    models.router,
+    health.router,
+    metrics.router,
+    docs.router,
+)
 
 _PARAMETERS = tuple(sorted({*ClassifyQuery.model_fields, *SuperResolveQuery.model_fields}))
 
@@ -43,6 +51,8 @@ def create_app(context: AppContext) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=[{"name": "inference"}, {"name": "catalogue"}, {"name": "health"}],
         redirect_slashes=False,
+        docs_url=None,  # its page fetches scripts from elsewhere; ours is routes/docs.py
+        redoc_url=None,
     )
     app.state.context = context
     for router in ROUTERS:

@@ -1,4 +1,4 @@
-"""The request's image: the raw body, or the part named `file` of multipart/form-data. Limits hold on the stream."""
+"""The request's image: the raw body, or the multipart part named `file`. Limits hold on the stream."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Everything the routes use, injected once: `create_app` puts it on the application, `Context` hands it out."""
+"""Everything the routes use, injected once: `create_app` puts it on the app, `Context` hands it out."""
 
 from dataclasses import dataclass
 from typing import Annotated

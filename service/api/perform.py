@@ -1,4 +1,4 @@
-"""From a request's image to a slot's answer: limits, deadline, disconnect, and the pool's errors as problems."""
+"""From a request's image to a slot's answer: limits, deadline, disconnect, the pool's errors as problems."""
 
 import asyncio
 import logging

@@ -40,7 +40,7 @@ class Problem(Enum):
         "unsupported-media-type",
         415,
         "The declared type is not accepted",
-        "Send image/jpeg, image/png or image/webp as the body, or multipart/form-data with a part named file.",
+        "Send image/jpeg, image/png or image/webp as the body, or multipart with a part named file.",
     )
     NOT_ACCEPTABLE = Kind(
         "not-acceptable", 406, "No acceptable output", "Accept one of the types named in `detail`, or */*."

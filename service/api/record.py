@@ -55,7 +55,7 @@ class RequestRecord:
 
     @property
     def saved_ratio(self) -> float | None:
-        """1 - executed / dense; at `exact` slightly negative where base and importance network are counted."""
+        """1 - executed / dense; at `exact` slightly negative: base and importance network count."""
         if self.work is None or not self.work.macs_dense:
             return None
         return 1.0 - self.work.macs_executed / self.work.macs_dense

@@ -92,8 +92,8 @@ def shape(slots: int, threads: int, *, preset: Literal["throughput", "latency"],
         chosen = Shape(slots, threads)
     if chosen.slots * chosen.threads > max(1.0, math.ceil(quota)):
         raise QuotaExceededError(
-            f"{chosen.slots} slots of {chosen.threads} threads need {chosen.slots * chosen.threads} CPUs and the "
-            f"quota is {quota:g}: threads would fight for cores and every request would be slower. Set "
+            f"{chosen.slots} slots of {chosen.threads} threads need {chosen.slots * chosen.threads} CPUs and "
+            f"the quota is {quota:g}: threads would fight for cores and every request would be slower. Set "
             f"slots * threads <= {cpus} (PIXELTIER_SLOTS, PIXELTIER_THREADS), or 0 to have them chosen."
         )
     return chosen

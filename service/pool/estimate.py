@@ -1,45 +1,81 @@
-"""How long a job will take, learned from those before it."""
+"""How long a job will take, learned from those before it: ms = a + b * pixels for each task and tier."""
+
+from dataclasses import dataclass
 
 from service.pool.interface import Request
 from service.tasks import Task
 
-WEIGHT = 0.2
-"""Share of a new measurement in the running mean."""
+FORGET = 0.9
+"""What an observation weighs after the next one: about ten jobs are remembered."""
 
-UNKNOWN_PIXELS = 256 * 256
+PRIOR_WEIGHT = 0.05
+"""Of the two points below, never forgotten: they hold the line where no image of another size came by."""
 
-FIRST_GUESS_MS = {Task.CLASSIFY: 10.0, Task.SUPER_RESOLVE: 100.0}
+UNKNOWN_PIXELS = 256 * 256.0
+
+PRIOR_MS = {Task.CLASSIFY: (10.0, 10.0), Task.SUPER_RESOLVE: (10.0, 100.0)}
+"""First guess at no pixels and at UNKNOWN_PIXELS."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """A running least-squares line over pixels in units of UNKNOWN_PIXELS."""
+
+    weight: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+
+    def add(self, x: float, y: float, weight: float = 1.0) -> None:
+        self.weight += weight
+        self.x += weight * x
+        self.y += weight * y
+        self.xx += weight * x * x
+        self.xy += weight * x * y
+
+    def forget(self) -> None:
+        self.weight *= FORGET
+        self.x *= FORGET
+        self.y *= FORGET
+        self.xx *= FORGET
+        self.xy *= FORGET
+
+    def at(self, x: float) -> float:
+        spread = self.weight * self.xx - self.x * self.x
+        slope = max(0.0, (self.weight * self.xy - self.x * self.y) / spread) if spread > 1e-12 else 0.0
+        return max(0.0, (self.y - slope * self.x) / self.weight) + slope * x
 
 
 class Estimator:
-    """Running means by (task, tier): milliseconds a classify job, milliseconds a pixel of super-resolution."""
+    """One line for each (task, tier)."""
 
     def __init__(self) -> None:
-        self._means: dict[tuple[Task, str], float] = {}
+        self._lines: dict[tuple[Task, str], _Line] = {}
 
     def cost_ms(self, request: Request) -> float:
         """Expected time of a job in its slot."""
         task = request.job.task
-        mean = self._means.get((task, request.tier))
-        if mean is None:
-            return FIRST_GUESS_MS[task]
-        return mean * _units(request)
+        seen = self._lines.get((task, request.tier), _Line())
+        line = _Line(seen.weight, seen.x, seen.y, seen.xx, seen.xy)
+        for x, y in enumerate(PRIOR_MS[task]):
+            line.add(float(x), y, PRIOR_WEIGHT)
+        return line.at(_units(request))
 
     def learn(self, request: Request, took_ms: float) -> None:
-        """Take a finished job's time into the mean."""
-        key = (request.job.task, request.tier)
-        per_unit = took_ms / _units(request)
-        mean = self._means.get(key)
-        self._means[key] = per_unit if mean is None else mean + WEIGHT * (per_unit - mean)
+        """Take a finished job's time into the line."""
+        line = self._lines.setdefault((request.job.task, request.tier), _Line())
+        line.forget()
+        line.add(_units(request), took_ms)
 
     def forget_a_little(self, request: Request) -> None:
-        """Lower the mean after a job was refused because of it, so that a wrong mean cannot refuse for ever."""
-        key = (request.job.task, request.tier)
-        if key in self._means:
-            self._means[key] *= 0.98
+        """Trust the line less after it had a job refused, so that a wrong one cannot refuse for ever."""
+        line = self._lines.get((request.job.task, request.tier))
+        if line is not None:
+            line.forget()
 
 
 def _units(request: Request) -> float:
     if request.job.task is Task.CLASSIFY:
-        return 1.0
-    return float(max(1, UNKNOWN_PIXELS if request.pixels is None else request.pixels))
+        return 1.0  # every image is classified at one size; decoding is little beside it
+    return 1.0 if request.pixels is None else request.pixels / UNKNOWN_PIXELS

@@ -39,7 +39,7 @@ class ProcessSlot:
                 "spawn"
             ),  # fork would copy the event loop's threads' locks
             initializer=slot.prepare,
-            initargs=(self._spec.threads,),
+            initargs=(self._spec,),
         )
         try:
             # Spawning blocks for some milliseconds, which the event loop has better use for.

@@ -16,7 +16,13 @@ def open_pool(settings: Settings, observer: Observer, engine: EngineFactory | No
     """
     shape = settings.shape()
     directory = None if settings.weights_dir is None else str(settings.weights_dir)
-    spec = Spec(threads=shape.threads, weights_dir=directory, engine=engine)
+    spec = Spec(
+        threads=shape.threads,
+        weights_dir=directory,
+        engine=engine,
+        log_format=settings.log_format,
+        log_level=settings.log_level,
+    )
     kind: type[ProcessSlot] | type[ThreadSlot] = ProcessSlot if settings.pool == "process" else ThreadSlot
     slots: list[tuple[str, Slot]] = [(str(n), kind(f"slot-{n}", spec)) for n in range(shape.slots)]
     limits = Limits(

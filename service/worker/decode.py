@@ -181,7 +181,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """Through the embedded profile to sRGB; None where the profile is malformed or for another colour space."""
+    """Through the embedded profile to sRGB; None where it is malformed or of another colour space."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()

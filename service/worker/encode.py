@@ -10,7 +10,7 @@ from service.worker.decode import Decoded, ImageRejectedError
 from service.worker.messages import OutputFormat
 
 PNG_LEVEL = 1
-"""Level 1 takes a fifth of the default's time for a tenth more bytes; a caller who stores images recompresses."""
+"""Level 1 takes a fifth of the default's time for a tenth more bytes; who stores images recompresses."""
 
 SIDE_LIMITS: dict[OutputFormat, int] = {"webp": 16383, "jpeg": 65500}
 """Longest side each format can hold."""

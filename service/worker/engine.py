@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from models.engine import Classification, Classifier, SuperResolution, SuperResolver
 
 import native
+from models.engine import Classification, Classifier, SuperResolution, SuperResolver
 from service.worker.interface import Pixels
 
 

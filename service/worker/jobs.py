@@ -65,9 +65,9 @@ def _super_resolve(engine: Engine, job: SuperResolveJob) -> Answer:
     decoded = decode(job.body, max_pixels=job.max_pixels)
     width, height = decoded.rgb.size
     check_output(SCALE * width, SCALE * height, job.format, job.max_output_pixels)
-    pixels = np.asarray(decoded.rgb, dtype=np.uint8)
+    pixels = np.array(decoded.rgb, dtype=np.uint8)  # a copy: torch warns of read-only views
     decode_ms = _since(started)
-    result = engine.upscale(np.ascontiguousarray(pixels), job.threshold)
+    result = engine.upscale(pixels, job.threshold)
     started = time.perf_counter()
     if result.image.shape != (SCALE * height, SCALE * width, 3):
         raise RuntimeError(f"{width}x{height} came back as {result.image.shape}")

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from service import logs
+from service.logs import LogFormat
 from service.worker.messages import Answer, Failed, Job, Ready
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class Spec:
     threads: int
     weights_dir: str | None = None
     engine: EngineFactory | None = None
+    log_format: LogFormat = "json"
+    log_level: str = "info"
 
 
 def cap_threads(threads: int) -> None:
@@ -45,9 +49,10 @@ def cap_threads(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-def prepare(threads: int) -> None:
-    """Initialise a spawned process: thread caps, signals, and an end when the front process ends."""
-    cap_threads(threads)
+def prepare(spec: Spec) -> None:
+    """Initialise a spawned process: thread caps, log, signals, and an end when the front process ends."""
+    cap_threads(spec.threads)
+    logs.configure(spec.log_format, spec.log_level)
     # The front process decides when a slot ends: Ctrl-C and SIGTERM reach the whole group and must not
     # end a job that is being drained.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -56,7 +61,7 @@ def prepare(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    # A killed front process closes no pipe that we do not hold ourselves: without this, slots would outlive it.
+    # A killed front process closes no pipe that we hold too: without this, slots would outlive it.
     import multiprocessing
     from multiprocessing.connection import wait
 

@@ -121,10 +121,14 @@ class Point:
 def fake_catalogue() -> Catalogue:
     curve = [Point(t, 0.9 * t, {"top1": 0.7 - 0.1 * t}) for t in (0.0, 0.5, 1.0)]
     models = {
-        task: Model(task, f"fake-{task.value}", "7", 1, curve, {"task": task.value, "name": f"fake-{task.value}"})
+        task: Model(
+            task, f"fake-{task.value}", "7", 1, curve, {"task": task.value, "name": f"fake-{task.value}"}
+        )
         for task in Task
     }
-    return Catalogue(MappingProxyType(models), ["red", "green", "blue", *(f"class {n}" for n in range(3, 1000))])
+    return Catalogue(
+        MappingProxyType(models), ["red", "green", "blue", *(f"class {n}" for n in range(3, 1000))]
+    )
 
 
 def fake_app(engine: Any = load_fake, **settings: Any) -> FastAPI:

@@ -19,7 +19,9 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def _check(client: httpx.AsyncClient, answer: httpx.Response, status: int, type_: str) -> dict[str, Any]:
+async def _check(
+    client: httpx.AsyncClient, answer: httpx.Response, status: int, type_: str
+) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = answer.json()
@@ -52,7 +54,9 @@ async def _check(client: httpx.AsyncClient, answer: httpx.Response, status: int,
     ],
     ids=lambda value: f"{len(value)}-bytes" if isinstance(value, bytes) else None,
 )
-async def test_bad_bodies(client: httpx.AsyncClient, route: str, body: bytes, status: int, type_: str) -> None:
+async def test_bad_bodies(
+    client: httpx.AsyncClient, route: str, body: bytes, status: int, type_: str
+) -> None:
     await _check(client, await client.post(route, content=body), status, type_)
 
 
@@ -80,7 +84,9 @@ async def test_a_bomb_behind_an_unreadable_header_is_caught_in_the_slot(client: 
     ],
 )
 async def test_bad_parameters(client: httpx.AsyncClient, query: str, field: str) -> None:
-    document = await _check(client, await client.post(f"/v1/classify?{query}", content=png()), 422, "validation")
+    document = await _check(
+        client, await client.post(f"/v1/classify?{query}", content=png()), 422, "validation"
+    )
     assert document["errors"][0]["field"] == field
     if field == "query.treshold":
         assert "threshold" in document["errors"][0]["message"]
@@ -88,7 +94,12 @@ async def test_bad_parameters(client: httpx.AsyncClient, query: str, field: str)
 
 @pytest.mark.parametrize(
     "headers",
-    [{"X-Threshold": "2"}, {"X-Request-Timeout-Ms": "soon"}, {"X-Request-Timeout-Ms": "0"}, {"X-Top-K": "many"}],
+    [
+        {"X-Threshold": "2"},
+        {"X-Request-Timeout-Ms": "soon"},
+        {"X-Request-Timeout-Ms": "0"},
+        {"X-Top-K": "many"},
+    ],
 )
 async def test_bad_header_parameters(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
     await _check(client, await client.post("/v1/classify", content=png(), headers=headers), 422, "validation")
@@ -104,7 +115,9 @@ async def test_unknown_tier_lists_the_known(client: httpx.AsyncClient, tier: str
     assert 'pixeltier_requests_total{model="classify",outcome="unknown-tier",tier="none"} 1.0' in metrics
 
 
-@pytest.mark.parametrize("type_", ["text/plain", "application/json", "image/gif", "image/tiff", "image/svg+xml"])
+@pytest.mark.parametrize(
+    "type_", ["text/plain", "application/json", "image/gif", "image/tiff", "image/svg+xml"]
+)
 async def test_wrong_content_type(client: httpx.AsyncClient, type_: str) -> None:
     raw = await client.post("/v1/classify", content=png(), headers={"content-type": type_})
     await _check(client, raw, 415, "unsupported-media-type")
@@ -118,7 +131,10 @@ async def test_wrong_content_type(client: httpx.AsyncClient, type_: str) -> None
         ("multipart/form-data", b"--x\r\n"),
         ("multipart/form-data; boundary=x", b"nothing of the kind"),
         ("multipart/form-data; boundary=x", b""),
-        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc\r\n--x--\r\n'),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc\r\n--x--\r\n',
+        ),
         ("multipart/form-data; boundary=" + "x" * 300, b"--x"),
     ],
 )
@@ -144,7 +160,9 @@ async def test_bytes_are_counted_on_the_stream(client: httpx.AsyncClient) -> Non
 async def test_outputs_the_format_cannot_hold(client: httpx.AsyncClient) -> None:
     wide = encoded(photo(5000, 1))
     answer = await client.post("/v1/super-resolve?format=webp", content=wide)
-    assert (await _check(client, answer, 413, "output-too-large"))["detail"].startswith("the result would be 20000x4")
+    assert (await _check(client, answer, 413, "output-too-large"))["detail"].startswith(
+        "the result would be 20000x4"
+    )
     assert (await client.post("/v1/super-resolve?format=png", content=wide)).status_code == 200
 
 

@@ -29,7 +29,7 @@ def test_client(url: str, tmp_path: Path) -> None:
     with Client(url) as client:
         assert client.ready()
         answer = client.classify(png(colour=1), tier="fast", top_k=2)
-        assert [one.label for one in answer.predictions][0] == "green"
+        assert answer.predictions[0].label == "green"
         assert answer.cost.tier == "fast"
         assert answer.cost.macs_dense == 1000
         assert set(answer.cost.timings_ms) >= {"queue", "infer", "total"}
@@ -92,7 +92,10 @@ def test_retries_honour_retry_after() -> None:
 def test_no_retry_beyond_the_deadline_or_of_a_final_answer() -> None:
     for answer, type_ in ((_refusal(503, "60"), "overloaded"), (_refusal(422, None), "overloaded")):
         transport, times = _scripted([answer])
-        with Client("http://x", transport=transport, timeout_s=5) as client, pytest.raises(PixeltierError) as caught:
+        with (
+            Client("http://x", transport=transport, timeout_s=5) as client,
+            pytest.raises(PixeltierError) as caught,
+        ):
             client.classify(b"x")
         assert caught.value.type == type_
         assert len(times) == 1
@@ -163,7 +166,7 @@ def test_serve_refuses_with_a_clear_message(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("service.logs.configure", lambda settings: None)
+    monkeypatch.setattr("service.logs.configure", lambda *_: None)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert main(["serve", *arguments]) == 2

@@ -40,19 +40,25 @@ async def test_classify_names_the_colour(client: httpx.AsyncClient) -> None:
         {"content-type": "application/x-www-form-urlencoded"},  # what curl --data-binary declares
     ],
 )
-async def test_raw_body_with_any_honest_or_silent_type(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+async def test_raw_body_with_any_honest_or_silent_type(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
     assert (await client.post("/v1/classify", content=png(), headers=headers)).status_code == 200
 
 
 async def test_multipart(client: httpx.AsyncClient) -> None:
     body = png(9, 5)
-    answer = await client.post("/v1/super-resolve", files={"file": ("a.png", body, "image/png")}, data={"more": "x"})
+    answer = await client.post(
+        "/v1/super-resolve", files={"file": ("a.png", body, "image/png")}, data={"more": "x"}
+    )
     assert answer.status_code == 200
     assert opened(answer.content).size == (36, 20)
 
 
 async def test_all_headers(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/super-resolve?tier=fast", content=png(), headers={"x-request-id": "mine_1-2"})
+    answer = await client.post(
+        "/v1/super-resolve?tier=fast", content=png(), headers={"x-request-id": "mine_1-2"}
+    )
     headers = answer.headers
     assert headers["x-request-id"] == "mine_1-2"
     assert headers["x-tier"] == headers["x-tier-effective"] == "fast"
@@ -168,7 +174,8 @@ async def test_importance_of_super_resolve(client: httpx.AsyncClient, accept: st
 
 async def test_quality_matters(client: httpx.AsyncClient) -> None:
     sizes = [
-        len((await client.post(f"/v1/super-resolve?format=jpeg&quality={q}", content=png())).content) for q in (20, 95)
+        len((await client.post(f"/v1/super-resolve?format=jpeg&quality={q}", content=png())).content)
+        for q in (20, 95)
     ]
     assert sizes[0] < sizes[1]
 

@@ -1,4 +1,4 @@
-"""GET /healthz and /readyz. Both are `async def`: they answer from the event loop even with every slot busy."""
+"""GET /healthz and /readyz. Both are `async def`: they answer from the event loop while slots are busy."""
 
 from typing import Literal
 

@@ -27,8 +27,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The image at exactly four times its size. With include=importance: JSON that holds the "
-        "image in base64 and the importance map.",
+        "description": "The image at exactly four times its size. With include=importance: JSON that "
+        "holds the image in base64 and the importance map.",
         "headers": {**RESULT_HEADERS, "Vary": {"description": "Accept", "schema": {"type": "string"}}},
         "model": SuperResolveDocument,
         "content": dict.fromkeys(MEDIA_TYPES, _BINARY),

@@ -65,14 +65,42 @@ def test_depth_cost_and_order_survive_removal(items: list[tuple[float, int, bool
     assert queue.cost_ms == 0
 
 
-def test_the_estimate_learns_by_tier_and_pixels() -> None:
+def _enlarge(pixels: int, tier: str = "fast") -> Request:
+    return Request(ENLARGE, tier, 0, pixels=pixels)
+
+
+def test_the_estimate_learns_a_line_by_tier() -> None:
     estimator = Estimator()
-    small, large = (Request(ENLARGE, "fast", 0, pixels=pixels) for pixels in (100, 400))
-    first = estimator.cost_ms(small)
-    estimator.learn(small, 10)
-    assert estimator.cost_ms(small) == 10 != first
-    assert estimator.cost_ms(large) == 40
-    assert estimator.cost_ms(Request(ENLARGE, "exact", 0, pixels=100)) == first
-    for _ in range(200):
-        estimator.forget_a_little(small)
-    assert estimator.cost_ms(small) < 1
+    first = estimator.cost_ms(_enlarge(10_000))
+    for n in range(60):
+        pixels = 10_000 * (1 + n % 5)
+        estimator.learn(_enlarge(pixels), 3 + pixels / 1000)
+    for pixels in (10_000, 50_000, 500_000):
+        assert abs(estimator.cost_ms(_enlarge(pixels)) / (3 + pixels / 1000) - 1) < 0.15
+    assert estimator.cost_ms(_enlarge(10_000, "exact")) == first
+
+
+def test_tiny_images_say_nothing_of_large_ones() -> None:
+    estimator = Estimator()
+    for _ in range(100):
+        estimator.learn(_enlarge(1), 15)
+    assert estimator.cost_ms(_enlarge(1)) < 20
+    assert estimator.cost_ms(_enlarge(135_300)) < 400, "the prior holds where nothing was seen"
+
+
+def test_large_images_say_little_against_tiny_ones() -> None:
+    estimator = Estimator()
+    for _ in range(100):
+        estimator.learn(_enlarge(10**6), 2000)
+    assert 1800 < estimator.cost_ms(_enlarge(10**6)) < 2200
+    assert estimator.cost_ms(_enlarge(1)) < 300
+
+
+def test_a_wrong_estimate_fades_when_it_refuses() -> None:
+    estimator = Estimator()
+    slow = Request(JOB, "fast", 0)
+    estimator.learn(slow, 10_000)
+    assert estimator.cost_ms(slow) > 5000
+    for _ in range(60):
+        estimator.forget_a_little(slow)
+    assert estimator.cost_ms(slow) < 500

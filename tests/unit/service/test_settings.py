@@ -26,7 +26,9 @@ def test_an_empty_variable_is_an_absent_one(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_unknown_names_are_refused_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELTIER_QUEUE_LIMITS", "3")
-    with pytest.raises(ConfigurationError, match=r"PIXELTIER_QUEUE_LIMITS.*did you mean PIXELTIER_QUEUE_LIMIT\?"):
+    with pytest.raises(
+        ConfigurationError, match=r"PIXELTIER_QUEUE_LIMITS.*did you mean PIXELTIER_QUEUE_LIMIT\?"
+    ):
         settings.load()
     monkeypatch.delenv("PIXELTIER_QUEUE_LIMITS")
     file = tmp_path / "c.toml"
@@ -51,7 +53,9 @@ def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
         ("PIXELTIER_MAX_TIMEOUT_MS", "5", "default_timeout_ms"),
     ],
 )
-def test_bad_values_name_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
+def test_bad_values_name_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=message):
         settings.load()

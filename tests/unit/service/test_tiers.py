@@ -79,7 +79,11 @@ class Point:
 
 
 def test_expectations_interpolate() -> None:
-    curve = [Point(0.5, 0.4, {"top1": 0.6}), Point(0.0, 0.0, {"top1": 0.7, "top5": 0.9}), Point(0.5, 0.4, {"top1": 0.6})]
+    curve = [
+        Point(0.5, 0.4, {"top1": 0.6}),
+        Point(0.0, 0.0, {"top1": 0.7, "top5": 0.9}),
+        Point(0.5, 0.4, {"top1": 0.6}),
+    ]
     middle = expect(curve, 0.25)
     assert middle is not None
     assert middle.macs_saved == pytest.approx(0.2)
