@@ -143,7 +143,7 @@ class SuperResolver:
         importance_s = infer_s = 0.0
         for tile in self._tiles(height, width):
             start = time.perf_counter()
-            x = torch.from_numpy(np.ascontiguousarray(image[tile.outer])).permute(2, 0, 1)[None].float() / 255
+            x = torch.from_numpy(np.array(image[tile.outer])).permute(2, 0, 1)[None].float() / 255
             light = self._network.light_path(x)
             windows = self._calibrate(self._network.window_logits(light))
             mapped = time.perf_counter()

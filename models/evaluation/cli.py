@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,9 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
     )
     resolve.add_argument("directory", type=Path, metavar="DIR", help="holds HR/ and LR_x4/")
     _add_common(resolve)
-    resolve.set_defaults(run=lambda options: _super_resolve(options, tier_thresholds("super-resolve")))
+    resolve.set_defaults(
+        run=lambda options: _or_explain(_super_resolve, options, tier_thresholds("super-resolve"))
+    )
 
     classify = commands.add_parser("classify", help="top-1, top-5 and agreement with the exact tier")
     classify.add_argument(
@@ -36,7 +39,7 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
         "--split", default="val", help="rows to use where there is a split column; all [val]"
     )
     _add_common(classify)
-    classify.set_defaults(run=lambda options: _classify(options, tier_thresholds("classify")))
+    classify.set_defaults(run=lambda options: _or_explain(_classify, options, tier_thresholds("classify")))
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +62,19 @@ def _numbers(text: str) -> list[float]:
     if not values or not all(0 <= value <= 1 for value in values):
         raise argparse.ArgumentTypeError("thresholds lie between 0 and 1, separated by commas")
     return values
+
+
+def _or_explain(
+    command: Callable[[argparse.Namespace, Mapping[str, float]], int],
+    options: argparse.Namespace,
+    tiers: Mapping[str, float],
+) -> int:
+    """Run a command; what the user can mend is one line on stderr and status 2, not a traceback."""
+    try:
+        return command(options, tiers)
+    except (OSError, ValueError) as error:
+        print(f"pixeltier evaluate: {error}", file=sys.stderr)
+        return 2
 
 
 def _super_resolve(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:

@@ -1,6 +1,8 @@
 """`pixeltier train` and `pixeltier calibrate`."""
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ def add_train(commands: Any) -> None:
     train.add_argument("task", choices=TASKS)
     train.add_argument("config", type=Path, metavar="CONFIG.toml", help="see models/configs/")
     train.add_argument("--threads", type=int, help="of torch [all cores]")
-    train.set_defaults(run=_train)
+    train.set_defaults(run=lambda options: _or_explain(_train, options))
 
 
 def add_calibrate(commands: Any) -> None:
@@ -32,7 +34,16 @@ def add_calibrate(commands: Any) -> None:
     calibrate.add_argument("--out", type=Path, required=True, help="directory for weights and card")
     calibrate.add_argument("--model-version", required=True, help="what answers will name, as 2026.11.1")
     calibrate.add_argument("--data-name", required=True, help="what the card calls the photos")
-    calibrate.set_defaults(run=_calibrate)
+    calibrate.set_defaults(run=lambda options: _or_explain(_calibrate, options))
+
+
+def _or_explain(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run a command; what the user can mend is one line on stderr and status 2, not a traceback."""
+    try:
+        return command(options)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"pixeltier: {error}", file=sys.stderr)
+        return 2
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -1,0 +1,225 @@
+"""Both models at every tier beside the dense networks in four engines, interleaved in one run.
+
+    python -m benchmarks.models --json benchmarks/results/models.json
+
+Ours goes from uint8 pixels to uint8 pixels or probabilities (importance, plan and composition included), the
+rivals from float tensor to float tensor. Every figure is a median over rounds in which each engine runs once.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.rivals import ENGINES, PlainResNet18, PlainSRResNet, prepare
+from models.checkpoints import load_resnet18, load_srresnet
+from models.engine import Classifier, SuperResolver
+from models.images import classify_input
+from models.inference.dense import frozen_copy
+from native import cpu_isa
+from service.tasks import Task
+from service.tiers.schema import load as load_tiers
+
+PHOTO = Path(__file__).parents[1] / "docs/samples/astronaut.jpg"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SR_SIZES = [(64, 64), (128, 128), (270, 480)]
+BATCHES = [1, 8]
+Timed = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured case; ms is the median, low and high the 10th and 90th percentile."""
+
+    model: str
+    size: str
+    batch: int
+    threads: int
+    dtype: str
+    engine: str
+    tier: str | None
+    macs_saved: float
+    ms: float
+    low_ms: float
+    high_ms: float
+
+
+def main() -> None:
+    """Run the cases asked for, print a table, write rows."""
+    options = _options()
+    rows: list[Row] = []
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        for dtype in options.dtypes:
+            if "srresnet" in options.models:
+                for height, width in options.sizes:
+                    rows += _srresnet(height, width, threads, dtype, options)
+            if "resnet18" in options.models:
+                for batch in options.batches:
+                    rows += _resnet18(batch, threads, dtype, options)
+    print(f"\ninstruction set {cpu_isa()}, torch {torch.__version__}, photo {PHOTO.name}")
+    print(table(rows))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown; the last column compares with the fastest rival of the same case."""
+    lines = [
+        "| model | size | batch | threads | dtype | engine | tier | MACs saved | ms (10 - 90 %) "
+        "| fastest rival / this |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        rivals = [r.ms for r in rows if r.tier is None and _case(r) == _case(row)]
+        ratio = f"{min(rivals) / row.ms:.2f}" if rivals else ""
+        saved = "" if row.tier is None else f"{row.macs_saved:.1%}"
+        lines.append(
+            f"| {row.model} | {row.size} | {row.batch} | {row.threads} | {row.dtype} | {row.engine} "
+            f"| {row.tier or ''} | {saved} | {row.ms:.1f} ({row.low_ms:.1f} - {row.high_ms:.1f}) | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def _case(row: Row) -> tuple[str, str, int, int, str]:
+    return row.model, row.size, row.batch, row.threads, row.dtype
+
+
+def _srresnet(height: int, width: int, threads: int, dtype: str, options: argparse.Namespace) -> list[Row]:
+    with Image.open(PHOTO) as image:
+        pixels = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+    model, card = load_srresnet()
+    resolver = SuperResolver(model, card, dtype)  # type: ignore[arg-type]
+    example = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float().contiguous() / 255
+    ours = {
+        tier: (lambda t=limit: resolver.upscale(pixels, t))
+        for tier, limit in _tiers(Task.SUPER_RESOLVE).items()
+    }
+    saved = {tier: run().macs_saved for tier, run in ours.items()}
+    network = frozen_copy(PlainSRResNet(model), torch.float32)
+    rivals = _rivals(network, example, dtype, threads, options)
+    return _measure("srresnet", f"{width}x{height}", 1, threads, dtype, ours, saved, rivals, options.seconds)
+
+
+def _resnet18(batch: int, threads: int, dtype: str, options: argparse.Namespace) -> list[Row]:
+    with Image.open(PHOTO) as image:
+        pixels = [classify_input(image.convert("RGB").rotate(3 * index)) for index in range(batch)]
+    model, card = load_resnet18()
+    classifier = Classifier(model, card, dtype)  # type: ignore[arg-type]
+    example = torch.randn(batch, 3, 224, 224)
+    ours = {
+        tier: (lambda t=limit: classifier.classify(pixels, [t] * batch))
+        for tier, limit in _tiers(Task.CLASSIFY).items()
+    }
+    saved = {}
+    for tier, run in ours.items():
+        results = run()
+        saved[tier] = 1 - sum(r.macs_executed for r in results) / sum(r.macs_dense for r in results)
+    network = frozen_copy(PlainResNet18(model), torch.float32)
+    rivals = _rivals(network, example, dtype, threads, options)
+    return _measure("resnet18", "224x224", batch, threads, dtype, ours, saved, rivals, options.seconds)
+
+
+def _rivals(
+    network: torch.nn.Module, example: torch.Tensor, dtype: str, threads: int, options: argparse.Namespace
+) -> dict[str, Timed]:
+    runs: dict[str, Timed] = {}
+    for engine in options.engines:
+        run = prepare(engine, network, example, DTYPES[dtype], threads)
+        if run is not None:
+            runs[engine] = lambda r=run: r(example)  # type: ignore[misc]
+    return runs
+
+
+def _measure(
+    model: str,
+    size: str,
+    batch: int,
+    threads: int,
+    dtype: str,
+    ours: dict[str, Timed],
+    saved: dict[str, float],
+    rivals: dict[str, Timed],
+    seconds: float,
+) -> list[Row]:
+    cases = [("pixeltier", tier, run) for tier, run in ours.items()]
+    cases += [(engine, None, run) for engine, run in rivals.items()]  # type: ignore[misc]
+    times = _interleaved(
+        [run for _, _, run in cases], seconds, f"{model} {size} x{batch} {dtype} {threads} threads"
+    )
+    return [
+        Row(
+            model,
+            size,
+            batch,
+            threads,
+            dtype,
+            engine,
+            tier,
+            saved[tier] if tier else 0.0,
+            statistics.median(samples),
+            float(np.percentile(samples, 10)),
+            float(np.percentile(samples, 90)),
+        )
+        for (engine, tier, _), samples in zip(cases, times, strict=True)
+    ]
+
+
+def _interleaved(runs: list[Timed], seconds: float, label: str) -> list[list[float]]:
+    """Milliseconds of each run; rounds in which every run has its turn, until the time is up (5 at least)."""
+    for run in runs:
+        run()
+        run()
+    times: list[list[float]] = [[] for _ in runs]
+    gc.collect()
+    end = time.perf_counter() + seconds
+    bar = tqdm(desc=label, unit="round")
+    while len(times[0]) < 5 or time.perf_counter() < end:
+        for run, samples in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            run()
+            samples.append(1000 * (time.perf_counter() - start))
+        bar.update()
+    bar.close()
+    return times
+
+
+def _tiers(task: Task) -> dict[str, float]:
+    return {tier.name: tier.thresholds.of(task) for tier in load_tiers().tiers}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--models", nargs="+", default=["resnet18", "srresnet"], choices=["resnet18", "srresnet"]
+    )
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=list(DTYPES))
+    parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--sizes", nargs="+", type=_size, default=SR_SIZES, metavar="WxH")
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each case, at least five rounds")
+    return parser.parse_args()
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = text.split("x")
+    return int(height), int(width)
+
+
+if __name__ == "__main__":
+    main()
