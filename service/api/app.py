@@ -18,7 +18,7 @@ from service.api.middleware import RequestMiddleware
 from service.api.parameters import ClassifyQuery, SuperResolveQuery
 from service.api.problems import FieldError, Problem, ProblemError
 from service.api.record import EXPOSED_HEADERS, record_of
-from service.api.routes import classify, docs, health, metrics, models, super_resolve, tiers
+from service.api.routes import classify, docs, health, metrics, models, open_inference, super_resolve, tiers
 
 ROUTERS = (
     classify.router,
@@ -28,6 +28,7 @@ ROUTERS = (
     health.router,
     metrics.router,
     docs.router,
+    open_inference.router,
 )
 
 _PARAMETERS = tuple(sorted({*ClassifyQuery.model_fields, *SuperResolveQuery.model_fields}))
@@ -49,7 +50,12 @@ def create_app(context: AppContext) -> FastAPI:
         version=__version__,
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
-        openapi_tags=[{"name": "inference"}, {"name": "catalogue"}, {"name": "health"}],
+        openapi_tags=[
+            {"name": "inference"},
+            {"name": "catalogue"},
+            {"name": "health"},
+            {"name": "open inference"},
+        ],
         redirect_slashes=False,
         docs_url=None,  # its page fetches scripts from elsewhere; ours is routes/docs.py
         redoc_url=None,
@@ -79,7 +85,7 @@ def create_app(context: AppContext) -> FastAPI:
 def _answer(request: Request, error: ProblemError) -> Response:
     record = record_of(request)
     record.problem = error.problem
-    return error.response(record.request_id)
+    return error.response(record.request_id, request.url.path)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

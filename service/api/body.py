@@ -37,6 +37,11 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
     return await _read(request, max_bytes, max_bytes)
 
 
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """Read a body of any type; raises payload-too-large."""
+    return await _read(request, max_bytes, max_bytes)
+
+
 def _check_type(declared: str) -> None:
     if declared not in IMAGE_TYPES and declared not in UNDECLARED:
         raise ProblemError(Problem.UNSUPPORTED_MEDIA_TYPE, f"{declared[:100]!r} is not accepted")

@@ -42,8 +42,8 @@ def render(document: dict[str, Any], base: str) -> str:
 
 
 def _operation(path: str, method: str, operation: dict[str, Any], base: str) -> str:
-    plain = f"curl '{{base}}{path}'" if method == "get" else ""
-    example = _EXAMPLES.get(path, plain).format(base=base)
+    plain = "curl '{base}" + path + "'" if method == "get" else ""
+    example = _EXAMPLES.get(path, plain).replace("{base}", base)
     parts = [
         f"<p>{escape(operation.get('description', ''))}</p>",
         f"<pre>{escape(example)}</pre>" if example else "",

@@ -54,7 +54,7 @@ class RequestMiddleware:
             if problem.problem is Problem.INTERNAL:
                 log.exception("unexpected error", extra={"request_id": record.request_id})
             if not status:
-                await problem.response(record.request_id)(scope, receive, send_with_headers)
+                await problem.response(record.request_id, scope["path"])(scope, receive, send_with_headers)
         finally:
             self._account(scope, record, status)
 

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.api.problems import Problem, ProblemDocument, documented
+from service.api.tensors import InferRequest
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -70,7 +71,7 @@ Every error is `application/problem+json` with a stable `type`.
 
 
 def install(app: FastAPI) -> None:
-    """Make `app.openapi()` complete: the Problem schema that the documented errors refer to."""
+    """Make `app.openapi()` complete: the schemas of bodies that the routes handle themselves."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -81,10 +82,11 @@ def install(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
-            schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= schema.pop("$defs", {})
-            schemas["Problem"] = schema
+            for name, model in {"Problem": ProblemDocument, "InferRequest": InferRequest}.items():
+                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas |= schema.pop("$defs", {})
+                schemas[name] = schema
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -29,19 +29,32 @@ MakeJob = Callable[[bytes, float], Job]
 async def perform(
     request: Request, context: AppContext, task: Task, options: Options, make_job: MakeJob
 ) -> ClassifyAnswer | SuperResolveAnswer:
-    """Do one job for a request; fills in its record.
+    """Do one job for a request whose body is the image; fills in its record.
 
     Raises:
         ProblemError: whatever went wrong.
     """
+    record_of(request).task = task
+    resolve(options, context.tiers.snapshot, task)  # an unknown tier is told before the body is read
+    reading = read_image(request, context.settings.max_body_bytes)
+    body = await in_time(request, reading, deadline_of(request, context, options))
+    return await submit(request, context, task, options, make_job, body)
+
+
+def deadline_of(request: Request, context: AppContext, options: Options) -> float:
+    """When the answer becomes worthless, by the monotonic clock."""
+    settings = context.settings
+    timeout_ms = min(options.timeout_ms or settings.default_timeout_ms, settings.max_timeout_ms)
+    return record_of(request).started + timeout_ms / 1000.0
+
+
+async def submit(
+    request: Request, context: AppContext, task: Task, options: Options, make_job: MakeJob, body: bytes
+) -> ClassifyAnswer | SuperResolveAnswer:
+    """Do one job for a request whose image is at hand; see `perform`."""
     record = record_of(request)
     record.task = task
     settings = context.settings
-    timeout_ms = min(options.timeout_ms or settings.default_timeout_ms, settings.max_timeout_ms)
-    deadline = record.started + timeout_ms / 1000.0
-    # Bad parameters and a full house are told before the body is read.
-    resolve(options, context.tiers.snapshot, task)
-    body = await _read(request, settings.max_body_bytes, deadline)
     pixels = _check_header(
         body, settings.classify_max_pixels if task is Task.CLASSIFY else settings.sr_max_pixels
     )
@@ -53,17 +66,20 @@ async def perform(
     record.tier = record.tier_effective = tier
     record.threshold = threshold
     record.model_version = context.catalogue.models[task].version
+    deadline = deadline_of(request, context, options)
     wanted = pool.Request(make_job(body, threshold), tier, deadline, options.urgency, pixels)
     done = await _until_disconnect(request, _run(context.pool, wanted))
     record.queue_ms = done.queue_ms
     return _answer(done, record)
 
 
-async def _read(request: Request, max_bytes: int, deadline: float) -> bytes:
-    left = deadline - record_of(request).started - record_of(request).elapsed_ms / 1000.0
+async def in_time(request: Request, reading: Coroutine[Any, Any, bytes], deadline: float) -> bytes:
+    """Wait for the upload, but not beyond the deadline: a client that dribbles holds nothing for long."""
+    record = record_of(request)
+    left = deadline - record.started - record.elapsed_ms / 1000.0
     try:
         async with asyncio.timeout(left):
-            return await read_image(request, max_bytes)
+            return await reading
     except TimeoutError:
         raise ProblemError(
             Problem.DEADLINE_EXCEEDED,

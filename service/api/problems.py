@@ -1,5 +1,6 @@
 """Every way a request can fail: the only place that knows status, problem type, advice and metric outcome."""
 
+import json
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -159,13 +160,16 @@ class ProblemError(Exception):
             retry_after_s=self.retry_after_s,
         )
 
-    def response(self, request_id: str) -> Response:
-        """The answer."""
+    def response(self, request_id: str, path: str) -> Response:
+        """The answer; below /v2 in the Open Inference Protocol's own form."""
         headers = dict(self.headers)
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(self.retry_after_s)
         if self.problem is Problem.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
+        if path == "/v2" or path.startswith("/v2/"):
+            error = json.dumps({"error": f"{self.problem.kind.type}: {self.detail}"})
+            return Response(error, self.problem.kind.status, headers, "application/json")
         body = self.document(request_id).model_dump_json(exclude_none=True)
         return Response(body, self.problem.kind.status, headers, MEDIA_TYPE)
 

@@ -1,6 +1,5 @@
 """The jobs a slot does: decode, infer, encode, each stage timed."""
 
-import json
 import time
 
 import numpy as np
@@ -72,7 +71,7 @@ def _super_resolve(engine: Engine, job: SuperResolveJob) -> Answer:
     if result.image.shape != (SCALE * height, SCALE * width, 3):
         raise RuntimeError(f"{width}x{height} came back as {result.image.shape}")
     body = encode(result.image, decoded, job.format, job.quality)
-    importance = _importance_json(result.importance) if job.importance else None
+    importance = _importance(result.importance) if job.importance else None
     work = _work(result, decoded.pixels, decode_ms=decode_ms, encode_ms=_since(started))
     return SuperResolveAnswer(work, body, job.format, SCALE * width, SCALE * height, importance)
 
@@ -92,12 +91,6 @@ def _importance(values: Floats) -> ImportanceMap:
     height, width = values.shape
     rounded = np.round(values.astype(np.float64), 4).tolist()
     return ImportanceMap(int(height), int(width), rounded)
-
-
-def _importance_json(values: Floats) -> bytes:
-    shown = _importance(values)
-    document = {"height": shown.height, "width": shown.width, "values": shown.values}
-    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _since(started: float) -> float:

@@ -85,14 +85,14 @@ class ClassifyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SuperResolveAnswer:
-    """A compressed image of exactly four times the size; the map is JSON already, it can be large."""
+    """A compressed image of exactly four times the size."""
 
     work: Work
     body: bytes
     format: OutputFormat
     width: int
     height: int
-    importance_json: bytes | None
+    importance: ImportanceMap | None
 
 
 @dataclass(frozen=True, slots=True)

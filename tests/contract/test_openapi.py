@@ -54,6 +54,12 @@ def _operations(api: Any) -> dict[str, Any]:
         "GET /healthz",
         "GET /readyz",
         "GET /metrics",
+        "GET /v2",
+        "GET /v2/health/live",
+        "GET /v2/health/ready",
+        "GET /v2/models/{model}",
+        "GET /v2/models/{model}/ready",
+        "POST /v2/models/{model}/infer",
     ],
 )
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)

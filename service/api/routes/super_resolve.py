@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import dataclasses
+import json
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,7 +19,7 @@ from service.api.problems import Problem, ProblemError
 from service.api.record import record_of
 from service.api.schemas import AnswerMeta, SuperResolveDocument, meta
 from service.tasks import Task
-from service.worker.messages import OutputFormat, SuperResolveAnswer, SuperResolveJob
+from service.worker.messages import ImportanceMap, OutputFormat, SuperResolveAnswer, SuperResolveJob
 
 router = APIRouter(tags=["inference"])
 
@@ -67,11 +69,11 @@ async def super_resolve(
     if not isinstance(answer, SuperResolveAnswer):
         raise TypeError(f"a super-resolve job answered with {type(answer).__name__}")
     vary = {"Vary": "Accept"}
-    if answer.importance_json is None:
+    if answer.importance is None:
         return Response(answer.body, headers=vary, media_type=f"image/{answer.format}")
     # Large: base64 and joining take a while for 64 megapixels, so not on the event loop.
     common = meta(record_of(request), context.catalogue.models[Task.SUPER_RESOLVE])
-    body = await asyncio.to_thread(_json, common, answer, answer.importance_json)
+    body = await asyncio.to_thread(_json, common, answer, answer.importance)
     return Response(body, headers=vary, media_type="application/json")
 
 
@@ -89,11 +91,12 @@ def _format(options: Options, accept: str | None) -> OutputFormat:
     return options.format or MEDIA_TYPES[chosen]
 
 
-def _json(common: AnswerMeta, answer: SuperResolveAnswer, importance: bytes) -> bytes:
+def _json(common: AnswerMeta, answer: SuperResolveAnswer, importance: ImportanceMap) -> bytes:
     head = common.model_dump_json().encode()
+    shown = json.dumps(dataclasses.asdict(importance), separators=(",", ":")).encode()
     image = (
         f'{{"media_type":"image/{answer.format}","width":{answer.width},"height":{answer.height},"base64":"'.encode()
         + base64.b64encode(answer.body)
         + b'"}'
     )
-    return head[:-1] + b',"image":' + image + b',"importance":' + importance + b"}"
+    return head[:-1] + b',"image":' + image + b',"importance":' + shown + b"}"
