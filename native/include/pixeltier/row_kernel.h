@@ -26,6 +26,7 @@ struct ConvArguments {
   int64_t inputs;
   int64_t outputs;
   const void* weight;            // packed by pack_weight for the same kernel
+  const uint8_t* occupancy;      // behind the weights
   const float* bias;             // null: none
   const float* slope;            // null: identity; PReLU otherwise (zeros: ReLU)
   const void* residual;          // null: none; rows of `outputs`
@@ -37,6 +38,15 @@ struct ConvArguments {
 struct Range {
   int64_t begin, end;
 };
+
+// Weights are often zero by construction, where a convolution is embedded in a larger one. The occupancy of a
+// packed weight has a byte for each [output block][tap][run of inputs]: bit v is set where the block's vector
+// v of outputs has any weight but zero in that run. Kernels skip the others.
+constexpr int64_t kOccupancyInputs = 64;
+
+constexpr int64_t occupancy_runs(int64_t inputs) {
+  return (inputs + kOccupancyInputs - 1) / kOccupancyInputs;
+}
 
 // How a kernel wants its weights: [output block][tap][input / depth][block outputs][depth]. A block has
 // `lanes * vectors` outputs; the last one has as few multiples of `lanes` as hold what is left. Inputs are
@@ -50,8 +60,16 @@ struct WeightLayout {
   int64_t padded_inputs(int64_t inputs) const {
     return (inputs + input_multiple - 1) / input_multiple * input_multiple;
   }
-  int64_t size(int64_t outputs, int64_t taps, int64_t inputs) const {
+  int64_t weights(int64_t outputs, int64_t taps, int64_t inputs) const {
     return padded_outputs(outputs) * taps * padded_inputs(inputs);
+  }
+  int64_t occupancy_bytes(int64_t outputs, int64_t taps, int64_t inputs) const {
+    return blocks(outputs) * taps * occupancy_runs(inputs);
+  }
+  // Elements of a packed weight: the weights, then the occupancy.
+  int64_t size(int64_t outputs, int64_t taps, int64_t inputs, Element element) const {
+    const int64_t bytes = element == Element::f32 ? 4 : 2;
+    return weights(outputs, taps, inputs) + (occupancy_bytes(outputs, taps, inputs) + bytes - 1) / bytes;
   }
 };
 

@@ -23,6 +23,7 @@
 #include <utility>
 
 #include "pixeltier/row_kernel.h"
+#include "row_order.h"
 
 #define PIXELTIER_UNROLL _Pragma("GCC unroll 32")
 
@@ -85,73 +86,97 @@ struct RegisterBlock {
     }
   }
 
-  // Adds one tap. `weight` holds the tap's inputs, padded to whole groups of V::depth.
-  void add_tap(const Element* const* row, int64_t inputs, const Element* weight) {
-    int64_t i = 0;
-    for (; i + V::depth <= inputs; i += V::depth)
-      step(row, i, weight, [](const Element* p) { return V::operand(p); });
-    if (V::depth > 1 && i < inputs) step(row, i, weight, [](const Element* p) { return V::operand_tail(p); });
+  // Adds one tap. `weight` holds the tap's inputs, padded to whole groups of V::depth; `occupancy` says for
+  // each run of inputs which vectors of outputs have weights other than zero there.
+  void add_tap(const Element* const* row, int64_t inputs, const Element* weight, const uint8_t* occupancy) {
+    for (int64_t i = 0; i < inputs; i += kOccupancyInputs) {
+      const int64_t end = i + kOccupancyInputs < inputs ? i + kOccupancyInputs : inputs;
+      const Element* w = weight + i * kVectors * V::lanes;
+      const int vectors = *occupancy++;
+      if (vectors == (1 << kVectors) - 1)
+        add_inputs<0, kVectors>(row, i, end, w);
+      else if (vectors == 1)
+        add_inputs<0, 1>(row, i, end, w);
+      else if (vectors == 2)
+        add_inputs<kVectors - 1, kVectors>(row, i, end, w);
+    }
   }
 
   // `full`: the block has all of its outputs, so that whole vectors can be loaded and stored.
   template <bool full>
-  void finish(const ConvArguments& a, int64_t first_row, int64_t first_output) {
+  void finish(const ConvArguments& a, const int32_t* order, int64_t first_output) {
     PIXELTIER_UNROLL
     for (int v = 0; v < kVectors; v++) {
       const Epilogue<V, full> epilogue(a, first_output + v * V::lanes);
       PIXELTIER_UNROLL
-      for (int r = 0; r < kRows; r++) epilogue.finish(first_row + r, sum[r][v]);
+      for (int r = 0; r < kRows; r++) epilogue.finish(order[r], sum[r][v]);
     }
   }
 
  private:
-  template <class Load>
-  void step(const Element* const* row, int64_t i, const Element*& weight, Load operand) {
+  // Adds inputs [i, end) to the vectors [kFirst, kLast).
+  template <int kFirst, int kLast>
+  void add_inputs(const Element* const* row, int64_t i, int64_t end, const Element* weight) {
+    for (; i + V::depth <= end; i += V::depth, weight += kVectors * V::lanes * V::depth)
+      step<kFirst, kLast>(row, i, weight, [](const Element* p) { return V::operand(p); });
+    if (V::depth > 1 && i < end)
+      step<kFirst, kLast>(row, i, weight, [](const Element* p) { return V::operand_tail(p); });
+  }
+
+  template <int kFirst, int kLast, class Load>
+  void step(const Element* const* row, int64_t i, const Element* weight, Load operand) {
     typename V::Weight w[kVectors];
     PIXELTIER_UNROLL
-    for (int v = 0; v < kVectors; v++) w[v] = V::weight(weight + v * V::lanes * V::depth);
-    weight += kVectors * V::lanes * V::depth;
+    for (int v = kFirst; v < kLast; v++) w[v] = V::weight(weight + v * V::lanes * V::depth);
     PIXELTIER_UNROLL
     for (int r = 0; r < kRows; r++) {
       const typename V::Operand x = operand(row[r] + i);
       PIXELTIER_UNROLL
-      for (int v = 0; v < kVectors; v++) V::accumulate(sum[r][v], x, w[v]);
+      for (int v = kFirst; v < kLast; v++) V::accumulate(sum[r][v], x, w[v]);
     }
   }
 };
 
-// One block of kRows rows and kVectors vectors of outputs, all taps.
+// Where a block of outputs starts: its number of outputs before it, its weights and their occupancy.
+struct OutputBlock {
+  int64_t first;
+  const void* weight;
+  const uint8_t* occupancy;
+};
+
+// The rows order[0, kRows) and kVectors vectors of outputs, all taps.
 template <class V, int kRows, int kVectors>
-bool compute_block(const ConvArguments& a, int64_t first_row, int64_t first_output, const void* packed) {
+bool compute_block(const ConvArguments& a, const int32_t* order, const OutputBlock& outputs) {
   using Element = typename V::Element;
   const auto* rows = static_cast<const Element*>(a.rows);
-  const auto* weight = static_cast<const Element*>(packed);
+  const auto* weight = static_cast<const Element*>(outputs.weight);
   const int64_t tap_size = (a.inputs + V::depth - 1) / V::depth * V::depth * kVectors * V::lanes;
   const auto last = static_cast<uint32_t>(a.row_count);
-  const int32_t* table = a.table + first_row * a.taps;
+  const int64_t runs = occupancy_runs(a.inputs);
+  const uint8_t* occupancy = outputs.occupancy;
   bool valid = true;
   RegisterBlock<V, kRows, kVectors> block;
   block.clear();
-  for (int64_t t = 0; t < a.taps; t++, weight += tap_size) {
+  for (int64_t t = 0; t < a.taps; t++, weight += tap_size, occupancy += runs) {
     const Element* row[kRows];
     bool any = false;
     PIXELTIER_UNROLL
     for (int r = 0; r < kRows; r++) {
-      const auto number = static_cast<uint32_t>(table[r * a.taps + t]);
+      const auto number = static_cast<uint32_t>(a.table[order[r] * a.taps + t]);
       valid &= number <= last;
       any |= number < last;
       row[r] = rows + static_cast<int64_t>(number < last ? number : last) * a.inputs;
     }
-    if (any) block.add_tap(row, a.inputs, weight);  // adding zeros changes nothing
+    if (any) block.add_tap(row, a.inputs, weight, occupancy);  // adding zeros changes nothing
   }
-  if (first_output + kVectors * V::lanes <= a.outputs)
-    block.template finish<true>(a, first_row, first_output);
+  if (outputs.first + kVectors * V::lanes <= a.outputs)
+    block.template finish<true>(a, order, outputs.first);
   else
-    block.template finish<false>(a, first_row, first_output);
+    block.template finish<false>(a, order, outputs.first);
   return valid;
 }
 
-using BlockFunction = bool (*)(const ConvArguments&, int64_t, int64_t, const void*);
+using BlockFunction = bool (*)(const ConvArguments&, const int32_t*, const OutputBlock&);
 
 template <class V, int kVectors, int... kRows>
 BlockFunction block_function(int64_t rows, std::integer_sequence<int, kRows...>) {
@@ -166,26 +191,34 @@ BlockFunction block_function(int64_t rows, int64_t vectors) {
   return vectors == 2 ? block_function<V, 2>(rows, all) : block_function<V, 1>(rows, all);
 }
 
+// How many rows to take at a time: a multiple of V::rows.
+template <class V>
+int64_t chunk_rows(int64_t inputs) {
+  const int64_t in_cache = kChunkBytes / (inputs * static_cast<int64_t>(sizeof(typename V::Element)));
+  const int64_t most = in_cache < kMostOrderedRows ? in_cache : kMostOrderedRows;
+  return most < V::rows ? V::rows : most / V::rows * V::rows;
+}
+
 template <class V>
 bool run_rows(const ConvArguments& a, Range rows, Range blocks) {
-  using Element = typename V::Element;
   constexpr int64_t kBlock = int64_t{V::lanes} * V::vectors;
   const int64_t block_size = a.taps * ((a.inputs + V::depth - 1) / V::depth * V::depth) * kBlock;
-  const int64_t in_cache =
-      kChunkBytes / (a.inputs * static_cast<int64_t>(sizeof(Element))) / V::rows * V::rows;
-  const int64_t chunk = in_cache < V::rows ? V::rows : in_cache;
+  const int64_t chunk = chunk_rows<V>(a.inputs);
+  int32_t order[kMostOrderedRows];
   bool valid = true;
   for (int64_t begin = rows.begin; begin < rows.end; begin += chunk) {
-    const int64_t end = begin + chunk < rows.end ? begin + chunk : rows.end;
-    const int64_t parts = (end - begin + V::rows - 1) / V::rows;  // of nearly equal height
+    const int64_t count = begin + chunk < rows.end ? chunk : rows.end - begin;
+    const int64_t parts = (count + V::rows - 1) / V::rows;  // of nearly equal height
+    order_rows(a.table, a.taps, begin, begin + count, a.row_count, order);
     for (int64_t b = blocks.begin; b < blocks.end; b++) {
-      const int64_t output = b * kBlock, left = (a.outputs - output + V::lanes - 1) / V::lanes;
+      const OutputBlock outputs{b * kBlock,
+                                static_cast<const typename V::Element*>(a.weight) + b * block_size,
+                                a.occupancy + b * a.taps * occupancy_runs(a.inputs)};
+      const int64_t left = (a.outputs - outputs.first + V::lanes - 1) / V::lanes;
       const int64_t vectors = left < V::vectors ? left : V::vectors;
-      const Element* weight = static_cast<const Element*>(a.weight) + b * block_size;
       for (int64_t p = 0; p < parts; p++) {
-        const int64_t first = begin + (end - begin) * p / parts,
-                      next = begin + (end - begin) * (p + 1) / parts;
-        valid &= block_function<V>(next - first, vectors)(a, first, output, weight);
+        const int64_t first = count * p / parts, next = count * (p + 1) / parts;
+        valid &= block_function<V>(next - first, vectors)(a, order + first, outputs);
       }
     }
   }

@@ -110,7 +110,7 @@ class RowBlock {
 
 // Sums of row_tiles x column_tiles tiles over all taps, into sums[32][32].
 template <class T, int row_tiles, int column_tiles>
-void multiply_block(const RowBlock& block, int64_t taps, int64_t padded_inputs, const BFloat16* weight,
+void multiply_block(const RowBlock& block, int64_t taps, int64_t padded_inputs, const OutputBlock& outputs,
                     float* sums) {
   constexpr int64_t width = column_tiles * kTileOutputs, weight_stride = width * 2 * sizeof(BFloat16);
   static const BFloat16 zeros[kTileRows * kTileInputs] = {};
@@ -120,9 +120,11 @@ void multiply_block(const RowBlock& block, int64_t taps, int64_t padded_inputs, 
   if constexpr (row_tiles > 1 && column_tiles > 1) T::template zero<3>();
   for (int64_t t = 0; t < taps; t++) {
     const TileSource top = block.source(t, 0), bottom = row_tiles > 1 ? block.source(t, 1) : TileSource{};
-    const BFloat16* w = weight + t * padded_inputs * width;
+    const BFloat16* w = static_cast<const BFloat16*>(outputs.weight) + t * padded_inputs * width;
+    const uint8_t* occupancy = outputs.occupancy + t * occupancy_runs(padded_inputs);
     if (!top.data && !bottom.data) continue;  // adding zeros changes nothing
     for (int64_t k = 0; k < padded_inputs; k += kTileInputs, w += kTileInputs * width) {
+      if (!occupancy[k / kOccupancyInputs]) continue;
       T::template load<6>(w, weight_stride);
       if constexpr (column_tiles > 1) T::template load<7>(w + kTileOutputs * 2, weight_stride);
       T::template load<4>(top.data ? top.data + k : zeros, top.data ? top.stride : 64);
@@ -145,12 +147,12 @@ void multiply_block(const RowBlock& block, int64_t taps, int64_t padded_inputs, 
 
 template <class T>
 void multiply_block(const RowBlock& block, const ConvArguments& a, int64_t count, int64_t columns,
-                    const BFloat16* weight, float* sums) {
+                    const OutputBlock& outputs, float* sums) {
   const int64_t padded = kTileLayout.padded_inputs(a.inputs);
   if (count > kTileRows)
-    (columns > 1 ? multiply_block<T, 2, 2> : multiply_block<T, 2, 1>)(block, a.taps, padded, weight, sums);
+    (columns > 1 ? multiply_block<T, 2, 2> : multiply_block<T, 2, 1>)(block, a.taps, padded, outputs, sums);
   else
-    (columns > 1 ? multiply_block<T, 1, 2> : multiply_block<T, 1, 1>)(block, a.taps, padded, weight, sums);
+    (columns > 1 ? multiply_block<T, 1, 2> : multiply_block<T, 1, 1>)(block, a.taps, padded, outputs, sums);
 }
 
 // Bias, residual, activation and store of the first `count` rows of sums[32][32].
@@ -178,13 +180,15 @@ bool run_tiles(const ConvArguments& a, Range rows, Range blocks) {
     const RowBlock block(a, first, count, gathered, sources);
     valid &= block.valid();
     for (int64_t b = blocks.begin; b < blocks.end; b++) {
-      const int64_t output = b * kTileLayout.block(), columns = a.outputs - output > kTileOutputs ? 2 : 1;
-      const BFloat16* weight = static_cast<const BFloat16*>(a.weight) + b * block_size;
-      multiply_block<T>(block, a, count, columns, weight, sums);
-      if (output + columns * kTileOutputs <= a.outputs)
-        finish_block<true>(a, first, count, output, columns, sums);
+      const OutputBlock outputs{b * kTileLayout.block(),
+                                static_cast<const BFloat16*>(a.weight) + b * block_size,
+                                a.occupancy + b * a.taps * occupancy_runs(a.inputs)};
+      const int64_t columns = a.outputs - outputs.first > kTileOutputs ? 2 : 1;
+      multiply_block<T>(block, a, count, columns, outputs, sums);
+      if (outputs.first + columns * kTileOutputs <= a.outputs)
+        finish_block<true>(a, first, count, outputs.first, columns, sums);
       else
-        finish_block<false>(a, first, count, output, columns, sums);
+        finish_block<false>(a, first, count, outputs.first, columns, sums);
     }
   }
   T::release();

@@ -51,7 +51,7 @@ PackedConvolution check_convolution(const at::Tensor& rows, const at::Tensor& ta
                     "rows must have a last row of zeros and at least one channel, got shape ", rows.sizes());
   TORCH_CHECK_VALUE(outputs >= 1, "outputs must be at least 1, got ", outputs);
   PackedConvolution c{&kernel, weight, bias, slope, rows.size(1), outputs, table.size(1)};
-  const int64_t expected = kernel.layout.size(outputs, c.taps, c.inputs);
+  const int64_t expected = kernel.layout.size(outputs, c.taps, c.inputs, kernel.element);
   TORCH_CHECK_VALUE(weight.numel() == expected, "rows of ", c.inputs, " channels and a table of ", c.taps,
                     " taps need ", expected, " packed weights for ", outputs, " outputs on ", isa, ", got ",
                     weight.numel());
@@ -69,6 +69,8 @@ ConvArguments conv_arguments(const PackedConvolution& c, const at::Tensor& rows,
   a.inputs = c.inputs;
   a.outputs = c.outputs;
   a.weight = c.weight.const_data_ptr();
+  a.occupancy = static_cast<const uint8_t*>(a.weight) +
+                c.kernel->layout.weights(c.outputs, c.taps, c.inputs) * c.weight.element_size();
   a.bias = c.bias ? c.bias->const_data_ptr<float>() : nullptr;
   a.slope = c.slope ? c.slope->const_data_ptr<float>() : nullptr;
   return a;

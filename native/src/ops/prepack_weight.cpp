@@ -1,5 +1,5 @@
 // prepack_weight: a convolution's weight in the layout of one instruction set's kernel.
-#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include "checks.h"
@@ -25,7 +25,8 @@ at::Tensor prepack_weight(const at::Tensor& weight, at::ScalarType dtype, int64_
                     "shuffle must be at least 1 and its square divide the ", outputs, " outputs, got ",
                     shuffle);
   const RowKernel& kernel = require_kernel(isa, dtype);
-  auto packed = at::empty({kernel.layout.size(outputs, taps, inputs)}, weight.options().dtype(dtype));
+  auto packed =
+      at::zeros({kernel.layout.size(outputs, taps, inputs, kernel.element)}, weight.options().dtype(dtype));
   const auto order = output_order(outputs, shuffle);
   pack_weight(weight.const_data_ptr<float>(), order.data(), outputs, inputs, taps, kernel.layout,
               element_of(dtype), packed.mutable_data_ptr());
@@ -35,8 +36,8 @@ at::Tensor prepack_weight(const at::Tensor& weight, at::ScalarType dtype, int64_
 // What bias and slope have to be padded to, and the packed weight's size: [padded outputs, size].
 std::vector<int64_t> packed_sizes(int64_t outputs, int64_t inputs, int64_t taps, at::ScalarType dtype,
                                   const std::string& isa) {
-  const WeightLayout& layout = require_kernel(isa, dtype).layout;
-  return {layout.padded_outputs(outputs), layout.size(outputs, taps, inputs)};
+  const RowKernel& kernel = require_kernel(isa, dtype);
+  return {kernel.layout.padded_outputs(outputs), kernel.layout.size(outputs, taps, inputs, kernel.element)};
 }
 
 }  // namespace

@@ -85,6 +85,10 @@ def cases(draw: st.DrawFn, dtype: torch.dtype) -> Case:
     )
     residual_rows = len(active) * shuffle**2 + draw(st.integers(0, 1))
     weight = torch.randn(outputs, inputs, kernel, kernel, generator=generator) / (inputs**0.5 * kernel)
+    if draw(st.booleans()):  # structural zeros, which kernels skip
+        tap = draw(st.integers(0, kernel - 1))
+        weight[draw(st.integers(0, outputs)) :, :, tap] = 0
+        weight[: draw(st.integers(0, outputs)), :64, :, tap] = 0
     return Case(
         rows,
         table,
