@@ -40,17 +40,10 @@ class SparseSRResNet:
         self._base = frozen_copy(model.base, dtype)
         self._base_out = frozen_copy(_pixels_last(model.base_out), dtype)
         self._importance = frozen_copy(model.importance, dtype)
-        self._fuse = ops.prepack_weight(model.fuse.weight, model.fuse.bias, dtype=dtype)
-        self._body = [
-            (
-                ops.prepack_weight(block.conv1.weight, block.conv1.bias, block.act.weight, dtype=dtype),
-                ops.prepack_weight(block.conv2.weight, block.conv2.bias, dtype=dtype),
-            )
-            for block in model.residual_blocks
-        ]
-        self._mid = ops.prepack_weight(model.mid.weight, model.mid.bias, dtype=dtype)
-        self._up1 = _pack_up(model.up1, model.up1_act, dtype)
-        self._up2 = _pack_up(model.up2, model.up2_act, dtype)
+        self._fuse = _pack(model.fuse, None, dtype)
+        self._body = [_pack(conv, act, dtype) for conv, act in _body_layers(model)]
+        self._up1 = _pack(model.up1, model.up1_act, dtype, shuffle=2)
+        self._up2 = _pack(model.up2, model.up2_act, dtype, shuffle=2)
         bias = model.tail.bias if model.tail.bias is not None else torch.zeros(3)
         tail_weight, tail_bias = embed_tail(model.tail.weight, bias)
         tail_macs = SCALE**2 * counting.conv_macs(shape.channels, 3, 9)
@@ -91,12 +84,7 @@ class SparseSRResNet:
             return 0
         entry, macs = self._entry(light, active)
         table = ops.packed_table(active, 1, height, width, 3)
-        trunk = entry
-        for conv1, conv2 in self._body:
-            inner, first = ops.sparse_conv2d(trunk, table, conv1)
-            trunk, second = ops.sparse_conv2d(inner, table, conv2, residual=trunk)
-            macs += first + second
-        trunk, executed = ops.sparse_conv2d(trunk, table, self._mid, residual=entry)
+        trunk, executed = ops.sparse_residual_body(entry, table, self._body)
         macs += executed
         if active.numel() <= TAIL_CELLS:
             pixels, executed = self._upsample(trunk, table)
@@ -158,5 +146,14 @@ def _pixels_last(conv: nn.Conv2d) -> nn.Conv2d:
     return result
 
 
-def _pack_up(conv: nn.Conv2d, act: nn.PReLU, dtype: torch.dtype) -> ops.PackedWeight:
-    return ops.prepack_weight(conv.weight, conv.bias, act.weight, dtype=dtype, shuffle=2)
+def _body_layers(model: SRResNet) -> list[tuple[nn.Conv2d, nn.PReLU | None]]:
+    """The body's 33 convolutions with the activation that follows each."""
+    pairs: list[tuple[nn.Conv2d, nn.PReLU | None]] = []
+    for block in model.residual_blocks:
+        pairs += [(block.conv1, block.act), (block.conv2, None)]
+    return [*pairs, (model.mid, None)]
+
+
+def _pack(conv: nn.Conv2d, act: nn.PReLU | None, dtype: torch.dtype, shuffle: int = 1) -> ops.PackedWeight:
+    slope = None if act is None else act.weight
+    return ops.prepack_weight(conv.weight, conv.bias, slope, dtype=dtype, shuffle=shuffle)
