@@ -38,6 +38,9 @@ def _parser(*, command: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_serve(commands)
     _add_client_commands(commands)
+    key = commands.add_parser("key", help="make an API key, and its entry for the key file")
+    key.add_argument("name", help="whose key it is, for the log")
+    key.set_defaults(run=_key)
     doctor = commands.add_parser("doctor", help="say what this machine has and what would run")
     doctor.set_defaults(run=_doctor)
     evaluate = commands.add_parser("evaluate", help="measure the models on a data set")
@@ -97,6 +100,7 @@ def _settings_from(options: argparse.Namespace) -> dict[str, Any]:
 
 def _serve(options: argparse.Namespace) -> int:
     from service import settings
+    from service.api.access import AccessFileError
     from service.pool.cpus import QuotaExceededError
     from service.tiers.schema import TierTableError
 
@@ -111,7 +115,7 @@ def _serve(options: argparse.Namespace) -> int:
         from service.serve import serve
 
         serve(effective)
-    except (settings.ConfigurationError, QuotaExceededError, TierTableError) as error:
+    except (settings.ConfigurationError, AccessFileError, QuotaExceededError, TierTableError) as error:
         return _refuse(str(error))
     except FileNotFoundError as error:
         return _refuse(f"a file is missing: {error}")
@@ -252,6 +256,18 @@ def _target(file: Path, output: Path | None, format_: str) -> Path:
 
 def _cost_text(cost: Any) -> str:
     return f"tier {cost.tier_effective}, {100 * cost.macs_saved_ratio:.1f} % of the MACs saved"
+
+
+def _key(options: argparse.Namespace) -> int:
+    import re
+
+    from service.api.access import new_key
+
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", options.name):
+        return _refuse("a name is 1 to 64 letters, digits, dots, dashes or underscores")
+    token, stanza = new_key(options.name)
+    print(f"# The client's token, shown only now: {token}\n\n{stanza}", end="")
+    return 0
 
 
 # ---- doctor ------------------------------------------------------------------------------------------

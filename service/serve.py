@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service import __version__, catalogue, logs
+from service.api import access
 from service.api.app import create_app
 from service.api.context import AppContext
 from service.metrics import Metrics
@@ -26,12 +27,15 @@ def build(settings: Settings, engine: EngineFactory | None = None) -> FastAPI:
     """The application the settings describe.
 
     Raises:
-        TierTableError, QuotaExceededError, FileNotFoundError, ValueError: what cannot be served, and why.
+        ValueError, FileNotFoundError: what cannot be served and why; ConfigurationError, TierTableError,
+            AccessFileError and QuotaExceededError are ValueErrors.
     """
     tiers = TierStore(schema.load(settings.tiers_file))
     metrics = Metrics(tiers)
     pool = open_pool(settings, metrics, engine)
-    return create_app(AppContext(settings, tiers, catalogue.load(settings.weights_dir), pool, metrics))
+    models = catalogue.load(settings.weights_dir)
+    keys = access.load(settings.api_keys_file)
+    return create_app(AppContext(settings, tiers, models, pool, metrics, keys))
 
 
 class Server(uvicorn.Server):

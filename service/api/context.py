@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
+from service.api.access import Access
 from service.catalogue import Catalogue
 from service.metrics import Metrics
 from service.pool.interface import Pool
@@ -22,6 +23,7 @@ class AppContext:
     catalogue: Catalogue
     pool: Pool
     metrics: Metrics
+    access: Access
 
 
 def _context(request: Request) -> AppContext:

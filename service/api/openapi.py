@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from service.api.problems import Problem, ProblemDocument, documented
 from service.api.tensors import InferRequest
@@ -37,6 +38,9 @@ INFERENCE_PROBLEMS = documented(
     Problem.UNDECODABLE_IMAGE,
     Problem.WORKER_CRASHED,
     Problem.INTERNAL,
+    Problem.UNAUTHORIZED,
+    Problem.FORBIDDEN,
+    Problem.RATE_LIMITED,
     Problem.OVERLOADED,
     Problem.NOT_READY,
     Problem.DEADLINE_EXCEEDED,
@@ -83,7 +87,8 @@ def install(app: FastAPI) -> None:
                 tags=app.openapi_tags,
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for name, model in {"Problem": ProblemDocument, "InferRequest": InferRequest}.items():
+            bodies: dict[str, type[BaseModel]] = {"Problem": ProblemDocument, "InferRequest": InferRequest}
+            for name, model in bodies.items():
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= schema.pop("$defs", {})
                 schemas[name] = schema

@@ -150,11 +150,11 @@ def merge(
 
 
 def _urgency(priority: str | None) -> int:
-    """RFC 9218's urgency; clients may step back but not jump the queue."""
+    """RFC 9218's urgency; `Access` then sees to it that nobody jumps the queue without leave."""
     for part in (priority or "").split(","):
         key, _, value = part.strip().partition("=")
         if key == "u" and value.isdecimal() and len(value) == 1:
-            return max(3, min(7, int(value)))
+            return min(7, int(value))
     return 3
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from service.api import image_header
+from service.api.access import Limits, check_tier
 from service.api.body import read_image
 from service.api.context import AppContext
 from service.api.parameters import Options, resolve
@@ -35,10 +36,12 @@ async def perform(
         ProblemError: whatever went wrong.
     """
     record_of(request).task = task
-    resolve(options, context.tiers.snapshot, task)  # an unknown tier is told before the body is read
-    reading = read_image(request, context.settings.max_body_bytes)
-    body = await in_time(request, reading, deadline_of(request, context, options))
-    return await submit(request, context, task, options, make_job, body)
+    with context.access.admit(request) as limits:
+        # An unknown or forbidden tier is told before the body is read.
+        check_tier(limits, resolve(options, context.tiers.snapshot, task)[0])
+        reading = read_image(request, context.settings.max_body_bytes)
+        body = await in_time(request, reading, deadline_of(request, context, options))
+        return await submit(request, context, task, options, make_job, body, limits)
 
 
 def deadline_of(request: Request, context: AppContext, options: Options) -> float:
@@ -49,7 +52,13 @@ def deadline_of(request: Request, context: AppContext, options: Options) -> floa
 
 
 async def submit(
-    request: Request, context: AppContext, task: Task, options: Options, make_job: MakeJob, body: bytes
+    request: Request,
+    context: AppContext,
+    task: Task,
+    options: Options,
+    make_job: MakeJob,
+    body: bytes,
+    limits: Limits,
 ) -> ClassifyAnswer | SuperResolveAnswer:
     """Do one job for a request whose image is at hand; see `perform`."""
     record = record_of(request)
@@ -62,12 +71,14 @@ async def submit(
     # answer names the version that served it.
     snapshot = context.tiers.snapshot
     tier, threshold = resolve(options, snapshot, task)
+    check_tier(limits, tier)
+    urgency = max(limits.urgency, options.urgency)
     record.config_version = snapshot.version
     record.tier = record.tier_effective = tier
     record.threshold = threshold
     record.model_version = context.catalogue.models[task].version
     deadline = deadline_of(request, context, options)
-    wanted = pool.Request(make_job(body, threshold), tier, deadline, options.urgency, pixels)
+    wanted = pool.Request(make_job(body, threshold), tier, deadline, urgency, pixels)
     done = await _until_disconnect(request, _run(context.pool, wanted))
     record.queue_ms = done.queue_ms
     return _answer(done, record)

@@ -27,6 +27,8 @@ EXPOSED_HEADERS = (
     "X-Macs-Executed",
     "X-Macs-Saved-Ratio",
     "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
 )
 """What CORS lets a page read."""
 

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
+from service.api import access
 from service.api.app import create_app
 from service.api.context import AppContext
 from service.catalogue import Catalogue, Model
@@ -136,8 +137,9 @@ def fake_app(engine: Any = load_fake, **settings: Any) -> FastAPI:
     effective = Settings(**values)
     tiers = TierStore(schema.load(effective.tiers_file))
     metrics = Metrics(tiers)
+    keys = access.load(effective.api_keys_file)
     pool = open_pool(effective, metrics, engine)
-    return create_app(AppContext(effective, tiers, fake_catalogue(), pool, metrics))
+    return create_app(AppContext(effective, tiers, fake_catalogue(), pool, metrics, keys))
 
 
 @asynccontextmanager

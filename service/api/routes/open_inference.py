@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from service import __version__
 from service.api import tensors
+from service.api.access import Limits
 from service.api.body import read_bytes
 from service.api.context import AppContext, Context
 from service.api.parameters import (
@@ -162,7 +163,7 @@ async def model_ready(model: str, context: Context) -> dict[str, Any]:
             "model": InferDocument,
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         },
-        **_errors(404, 406, 413, 415, 422, 500, 503, 504),
+        **_errors(401, 403, 404, 413, 422, 429, 500, 503, 504),
     },
     openapi_extra={
         "requestBody": {
@@ -181,16 +182,24 @@ async def infer(
     task = _task(model)
     record = record_of(request)
     record.task = task
+    with context.access.admit(request) as limits:
+        return await _infer(request, context, task, inference_header_content_length, limits)
+
+
+async def _infer(
+    request: Request, context: AppContext, task: Task, header_length: str | None, limits: Limits
+) -> Response:
     limit = context.settings.max_body_bytes * 4 // 3 + JSON_OVERHEAD
     body = await in_time(request, read_bytes(request, limit), deadline_of(request, context, Options()))
     try:
         if len(body) > OFF_LOOP_BYTES:
-            asked, image = await asyncio.to_thread(tensors.parse, body, inference_header_content_length)
+            asked, image = await asyncio.to_thread(tensors.parse, body, header_length)
         else:
-            asked, image = tensors.parse(body, inference_header_content_length)
+            asked, image = tensors.parse(body, header_length)
         options = _options(task, asked, request)
         resolve(options, context.tiers.snapshot, task)
-        answer = await submit(request, context, task, options, _make_job(task, options, context), image)
+        job = _make_job(task, options, context)
+        answer = await submit(request, context, task, options, job, image, limits)
         outputs = tensors.select(asked, _tensors(answer, context))
     except TensorError as error:
         raise ProblemError(Problem.VALIDATION, str(error)) from error
@@ -198,7 +207,7 @@ async def infer(
         "model_name": task.value,
         "model_version": context.catalogue.models[task].version,
         **({} if asked.id is None else {"id": asked.id}),
-        "parameters": _parameters(record),
+        "parameters": _parameters(record_of(request)),
     }
     content, headers = await asyncio.to_thread(tensors.compose, document, outputs)
     return Response(content, headers=headers)
