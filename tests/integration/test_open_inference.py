@@ -91,6 +91,9 @@ async def test_binary_data_both_ways(client: httpx.AsyncClient) -> None:
     assert opened(answer.content[length + 4 : length + size]).size == (24, 8)
 
 
+LONGER = {"binary_data_size": 9}
+
+
 @pytest.mark.parametrize(
     ("change", "status", "word"),
     [
@@ -99,7 +102,7 @@ async def test_binary_data_both_ways(client: httpx.AsyncClient) -> None:
         ({"inputs": [{"name": "x", "shape": [2], "datatype": "BYTES", "data": ["", ""]}]}, 422, "shape"),
         ({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["%%"]}]}, 422, "input x"),
         ({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": [[1]]}]}, 422, "base64"),
-        ({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 9}}]}, 422, ""),
+        ({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "parameters": LONGER}]}, 422, "fit"),
         ({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": [""]}]}, 422, "zero"),
         ({"parameters": {"tier": "turbo"}}, 422, "turbo"),
         ({"parameters": {"treshold": 1}}, 422, "treshold"),
