@@ -58,10 +58,15 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         64, ge=1, le=100_000, description="Jobs that may wait; one more is answered 503."
     )
-    default_timeout_ms: int = Field(30_000, ge=1, description="Deadline of a request that names none.")
-    max_timeout_ms: int = Field(300_000, ge=1, description="Longest deadline a request may ask for.")
+    default_timeout_ms: int = Field(120_000, ge=1, description="Deadline of a request that names none.")
+    max_timeout_ms: int = Field(600_000, ge=1, description="Longest deadline a request may ask for.")
     hang_timeout_s: float = Field(
-        120.0, gt=0, description="A job that runs longer is a hang: its slot is killed."
+        660.0,
+        gt=0,
+        description="A job that runs longer is a hang, whatever its deadline: its slot is killed.",
+    )
+    hang_grace_s: float = Field(
+        10.0, gt=0, description="A job that runs this long past its deadline, nobody waiting, is killed too."
     )
     start_timeout_s: float = Field(
         180.0, gt=0, description="A slot not warm after this is killed and retried."

@@ -47,7 +47,8 @@ class Limits:
     """The pool's numbers; see the settings of the same names."""
 
     queue_limit: int = 64
-    hang_timeout_s: float = 120.0
+    hang_timeout_s: float = 660.0
+    hang_grace_s: float = 10.0
     start_timeout_s: float = 180.0
     restart_backoff_s: float = 0.2
     restart_backoff_limit_s: float = 30.0
@@ -267,7 +268,7 @@ class Dispatcher:
         if seat.flights:
             first = seat.flights[0]
             waiting.add(first.future)  # type: ignore[arg-type]
-            timeout = max(0.0, first.started + self._limits.hang_timeout_s - time.monotonic())
+            timeout = max(0.0, self._patience(first) - time.monotonic())
         work = None
         if self._may_take(seat):
             self._work.clear()
@@ -279,6 +280,12 @@ class Dispatcher:
         if died in done and not (seat.flights and seat.flights[0].future.done()):
             return RestartReason.CRASH
         return RestartReason.HANG if not done else None
+
+    def _patience(self, flight: _Flight) -> float:
+        """When a flight counts as hanging: at the latest a while after nobody waits for it any more."""
+        last_deadline = max(entry.request.deadline for entry in flight.entries)
+        unwanted = max(flight.started, last_deadline) + self._limits.hang_grace_s
+        return min(flight.started + self._limits.hang_timeout_s, unwanted)
 
     def _may_take(self, seat: _Seat) -> bool:
         if not seat.flights:

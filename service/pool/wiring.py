@@ -28,6 +28,7 @@ def open_pool(settings: Settings, observer: Observer, engine: EngineFactory | No
     limits = Limits(
         queue_limit=settings.queue_limit,
         hang_timeout_s=settings.hang_timeout_s,
+        hang_grace_s=settings.hang_grace_s,
         start_timeout_s=settings.start_timeout_s,
         restart_backoff_s=settings.restart_backoff_s,
         restart_backoff_limit_s=settings.restart_backoff_limit_s,

@@ -109,6 +109,14 @@ async def test_a_hanging_slot_is_killed() -> None:
         assert (await _classify(client)).status_code == 200
 
 
+async def test_a_slot_is_freed_of_work_that_nobody_waits_for() -> None:
+    async with running(_processes(hang_grace_s=0.3)) as client:
+        answer = await _classify(client, HANG, headers={"X-Request-Timeout-Ms": "300"})
+        assert (answer.status_code, answer.json()["type"]) == (504, "deadline-exceeded")
+        assert (await _classify(client)).status_code == 200
+        assert await _metric(client, 'pixeltier_worker_restarts_total{reason="hang"}') == 1
+
+
 async def test_a_leaking_slot_is_recycled_between_jobs() -> None:
     async with running(app := _processes(slot_memory_mb=230)) as client:
         pids = set()
@@ -271,3 +279,33 @@ async def test_priority_lets_others_go_first() -> None:
         jobs = [job("later", "u=7"), job("usual", ""), job("pushy", "u=0")]
         await asyncio.gather(first, *jobs)
         assert order == ["usual", "pushy", "later"], "nobody jumps the queue, but one may step back"
+
+
+async def test_a_crash_in_a_batch_costs_only_its_own_job() -> None:
+    async with running(_processes(max_batch=8)) as client:
+        honest = [_classify(client, 0.1 * (n % 5)) for n in range(12)]
+        answers = await asyncio.gather(_classify(client, SLOW), _classify(client, CRASH), *honest)
+        assert [answer.status_code for answer in answers] == [200, 500, *[200] * 12]
+        for n, answer in enumerate(answers[2:]):
+            assert float(answer.headers["x-threshold"]) == pytest.approx(0.1 * (n % 5))
+        text = (await client.get("/metrics")).text
+        assert 'pixeltier_batch_size_bucket{le="1.0",model="classify"}' in text
+
+
+async def test_batches_mix_tiers_and_answer_each_its_own() -> None:
+    async with running(fake_app(max_batch=8)) as client:
+        slow = _classify(client, SLOW)
+        tiers = ["exact", "high", "balanced", "fast", "fastest"] * 2
+        crowd = [
+            client.post(f"/v1/classify?tier={tier}", content=png(colour=n % 3))
+            for n, tier in enumerate(tiers)
+        ]
+        bad = client.post("/v1/classify", content=png()[:-30])
+        answers = await asyncio.gather(slow, *crowd, bad)
+        for n, answer in enumerate(answers[1:-1]):
+            assert answer.headers["x-tier"] == tiers[n]
+            assert answer.json()["predictions"][0]["label"] == ("red", "green", "blue")[n % 3]
+        assert answers[-1].json()["type"] == "undecodable-image"
+        assert await _metric(
+            client, 'pixeltier_batch_size_bucket{le="2.0",model="classify"}'
+        ) < await _metric(client, 'pixeltier_batch_size_count{model="classify"}')
