@@ -1,0 +1,285 @@
+"""The service under load, and what it adds to the models.
+
+    python -m benchmarks.service load --rate 20 --seconds 30 --mix classify:fast:3,super-resolve:fast:1
+    python -m benchmarks.service overhead          # one request in flight against the same model in process
+    python -m benchmarks.service saturation        # W slots kept full against W slots' own back-to-back speed
+
+`load` arrives open-loop: at the given rate whatever the service does, as clients in the world do. Every command
+starts a service of its own unless --url names one, prints a table and writes JSON with --json.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import io
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+SAMPLE = Path(__file__).parents[1] / "docs" / "samples" / "chelsea.jpg"
+SR_SIDE = 96
+
+
+def image(task: str) -> bytes:
+    """The sample photo, whole for classification, a crop of 96x96 for super-resolution."""
+    if task == "classify":
+        return SAMPLE.read_bytes()
+    out = io.BytesIO()
+    Image.open(SAMPLE).crop((130, 60, 130 + SR_SIDE, 60 + SR_SIDE)).save(out, "PNG")
+    return out.getvalue()
+
+
+@contextlib.contextmanager
+def service(url: str | None, **settings: str) -> Iterator[str]:
+    """The service at `url`, or one of our own on a free port."""
+    if url:
+        yield url.rstrip("/")
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+    command = [
+        sys.executable,
+        "-m",
+        "service.cli",
+        "serve",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+        *flags,
+    ]
+    process = subprocess.Popen(command, env=os.environ | {"PIXELTIER_DRAIN_DELAY_S": "0"})
+    own = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(1200):
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{own}/readyz").is_success:
+                    break
+            if process.poll() is not None:
+                raise SystemExit("the service did not start")
+            time.sleep(0.1)
+        yield own
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """p50, p95 and p99."""
+    ordered = sorted(values)
+    return {f"p{p}": round(ordered[min(len(ordered) - 1, len(ordered) * p // 100)], 3) for p in (50, 95, 99)}
+
+
+def timing(header: str) -> dict[str, float]:
+    """Server-Timing as milliseconds by stage."""
+    parts = (part.strip().partition(";dur=") for part in header.split(","))
+    return {name: float(ms) for name, _, ms in parts}
+
+
+@dataclass
+class Tally:
+    """What came back of one kind of request."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    dense: int = 0
+    executed: int = 0
+
+    def add(self, response: httpx.Response, took_ms: float) -> None:
+        """Count an answer."""
+        good = response.status_code == 200
+        self.statuses["200" if good else f"{response.status_code} {response.json().get('type')}"] += 1
+        if not good:
+            return
+        self.stages["client"].append(took_ms)
+        for name, ms in timing(response.headers["server-timing"]).items():
+            self.stages[name].append(ms)
+        self.dense += int(response.headers["x-macs-dense"])
+        self.executed += int(response.headers["x-macs-executed"])
+
+    def row(self, seconds: float) -> dict[str, Any]:
+        """The kind's results."""
+        return {
+            "statuses": dict(self.statuses),
+            "throughput": round(self.statuses["200"] / seconds, 3),
+            "macs_saved": round(1 - self.executed / self.dense, 4) if self.dense else None,
+            "ms": {name: quantiles(values) for name, values in self.stages.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request and its share of the arrivals."""
+
+    task: str
+    tier: str
+    weight: float
+
+    @property
+    def label(self) -> str:
+        """Task and tier."""
+        return f"{self.task} {self.tier}"
+
+
+def parse_mix(text: str) -> list[Kind]:
+    """`task:tier:weight,...`."""
+    kinds = []
+    for part in text.split(","):
+        task, tier, weight = (*part.split(":"), "1")[:3]
+        kinds.append(Kind(task, tier, float(weight)))
+    return kinds
+
+
+async def load(url: str, kinds: list[Kind], rate: float, seconds: float, timeout_ms: int) -> dict[str, Any]:
+    """Poisson arrivals at `rate` a second."""
+    chance = random.Random(1)
+    bodies = {task: image(task) for task in {kind.task for kind in kinds}}
+    tallies = {kind.label: Tally() for kind in kinds}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
+    async with httpx.AsyncClient(limits=limits, timeout=timeout_ms / 1000 + 30) as client:
+
+        async def one(kind: Kind) -> None:
+            started = time.perf_counter()
+            response = await client.post(
+                f"{url}/v1/{kind.task}",
+                params={"tier": kind.tier},
+                content=bodies[kind.task],
+                headers={"X-Request-Timeout-Ms": str(timeout_ms)},
+            )
+            tallies[kind.label].add(response, (time.perf_counter() - started) * 1000)
+
+        jobs = []
+        begun = time.perf_counter()
+        due = begun
+        while (due := due + chance.expovariate(rate)) < begun + seconds:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            (kind,) = chance.choices(kinds, [kind.weight for kind in kinds])
+            jobs.append(asyncio.create_task(one(kind)))
+        await asyncio.gather(*jobs)
+        lasted = time.perf_counter() - begun
+    return {
+        "rate": rate,
+        "seconds": round(lasted, 2),
+        "kinds": {label: tally.row(lasted) for label, tally in tallies.items()},
+    }
+
+
+def overhead(url: str, count: int, tier: str) -> dict[str, Any]:
+    """Milliseconds that HTTP, queue and pipe add to decoding and inference, one request in flight.
+
+    The standard library's client: httpx alone takes a millisecond a request, which is not the service's.
+    """
+    body = image("classify")
+    whole, added, inside = [], [], []
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    for n in range(count + 20):
+        started = time.perf_counter()
+        connection.request("POST", f"/v1/classify?tier={tier}", body)
+        response = connection.getresponse()
+        response.read()
+        took = (time.perf_counter() - started) * 1000
+        if n >= 20:  # warm connections, caches and branch predictors first
+            stages = timing(response.headers["server-timing"])
+            worked = sum(stages[name] for name in ("decode", "importance", "infer", "encode"))
+            whole.append(took)
+            added.append(took - worked)
+            inside.append(stages["total"] - worked)
+    return {
+        "tier": tier,
+        "client_ms": quantiles(whole),
+        "overhead_ms": quantiles(added),
+        "overhead_inside_the_service_ms": quantiles(inside),
+    }
+
+
+async def saturation(url: str, slots: int, seconds: float, tier: str) -> dict[str, Any]:
+    """Share of the slots' time that goes into their own stages while the queue is never empty."""
+    body = image("classify")
+    busy_ms = 0.0
+    done = 0
+    end = time.perf_counter() + seconds
+
+    async with httpx.AsyncClient(timeout=60) as client:
+
+        async def loop() -> None:
+            nonlocal busy_ms, done
+            while time.perf_counter() < end:
+                response = await client.post(f"{url}/v1/classify", params={"tier": tier}, content=body)
+                stages = timing(response.headers["server-timing"])
+                busy_ms += sum(stages[name] for name in ("decode", "importance", "infer", "encode"))
+                done += 1
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(loop() for _ in range(slots * 4)))
+        lasted = time.perf_counter() - begun
+    return {
+        "tier": tier,
+        "slots": slots,
+        "throughput": round(done / lasted, 2),
+        "share_of_slot_time_at_work": round(busy_ms / 1000 / lasted / slots, 4),
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print a result as an indented table."""
+    for label, row in result.pop("kinds", {}).items():
+        saved = "-" if row["macs_saved"] is None else f"{100 * row['macs_saved']:.1f} %"
+        print(f"{label}: {row['throughput']:.2f}/s, MACs saved {saved}, {row['statuses']}")
+        for stage, values in row["ms"].items():
+            print(f"    {stage:11}" + "".join(f"{name} {ms:10.2f} ms  " for name, ms in values.items()))
+    print(json.dumps(result))
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("load", "overhead", "saturation"))
+    parser.add_argument("--url", help="a running service; else one is started")
+    parser.add_argument("--rate", type=float, default=10.0, help="arrivals a second [10]")
+    parser.add_argument("--seconds", type=float, default=20.0, help="duration [20]")
+    parser.add_argument("--mix", type=parse_mix, default="classify:balanced:3,super-resolve:balanced:1")
+    parser.add_argument("--timeout-ms", type=int, default=5000, help="deadline of each request [5000]")
+    parser.add_argument("--tier", default="fast", help="for overhead and saturation [fast]")
+    parser.add_argument("--count", type=int, default=300, help="requests for overhead [300]")
+    parser.add_argument("--slots", default="0", help="of the service that is started")
+    parser.add_argument("--threads", default="0", help="likewise")
+    parser.add_argument("--max-batch", default="1", help="likewise")
+    parser.add_argument("--json", type=Path, help="write the result here")
+    options = parser.parse_args()
+    with service(
+        options.url, slots=options.slots, threads=options.threads, max_batch=options.max_batch
+    ) as url:
+        if options.command == "load":
+            result = asyncio.run(load(url, options.mix, options.rate, options.seconds, options.timeout_ms))
+            result["mix"] = [asdict(kind) for kind in options.mix]
+        elif options.command == "overhead":
+            result = overhead(url, options.count, options.tier)
+        else:
+            slots = len(httpx.get(f"{url}/readyz").json()["slots"])
+            result = asyncio.run(saturation(url, slots, options.seconds, options.tier))
+    result["median_of_load"] = round(statistics.median(os.getloadavg()), 2)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    show(result)
+
+
+if __name__ == "__main__":
+    main()
