@@ -3,7 +3,8 @@
 ``python -m benchmarks.kernels --json kernels.json`` times the layers that SRResNet and ResNet-18 spend their
 time in, at several shares of active cells, and prints TMAC/s beside the peak: a loop over registers alone, on
 as many threads in the same minute. Times are the best of many calls, because what is asked is the kernel's
-limit, not the machine's load.
+limit, not the machine's load. Multiply-adds are counted by the counting rule, absent neighbours included;
+kernels skip many of those, so sparse layers can lie above the peak.
 """
 
 from __future__ import annotations
