@@ -12,6 +12,7 @@ from service import __version__, catalogue, logs
 from service.api import access
 from service.api.app import create_app
 from service.api.context import AppContext
+from service.http_protocol import PatientProtocol
 from service.metrics import Metrics
 from service.pool.interface import Pool
 from service.pool.wiring import open_pool
@@ -70,9 +71,22 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or drained
 
 
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files to the hard one: each connection is one."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it. Returns after the drain."""
     logs.configure(settings.log_format, settings.log_level)
+    _allow_many_connections()
     app = build(settings)
     shape = settings.shape()
     log.info(
@@ -95,6 +109,7 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
         timeout_keep_alive=75,  # longer than load balancers' idle timeouts: they close first, never we
         backlog=2048,
+        http=PatientProtocol,
         ws="none",
     )
     Server(config, app.state.context.pool, settings.drain_delay_s).run()

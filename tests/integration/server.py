@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from service.http_protocol import PatientProtocol
 from tests.integration.fakes import fake_app
 
 
@@ -16,7 +17,9 @@ from tests.integration.fakes import fake_app
 def serving(**settings: Any) -> Iterator[str]:
     """Serve the fake application; gives its URL."""
     app = fake_app(**settings)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none", http=PatientProtocol)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     end = time.monotonic() + 30

@@ -15,8 +15,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from service.api.problems import Problem
+from service.http_protocol import PatientProtocol
 from tests.images import encoded, photo, png
 from tests.integration.fakes import SLOW
 from tests.integration.server import serving
@@ -82,6 +84,40 @@ def test_slow_uploads_hold_no_slot_and_end_at_their_deadline() -> None:
             assert b" 504 " in answer.split(b"\r\n", 1)[0]
             assert b"deadline-exceeded" in answer or b"deadline-exceeded" in loris.recv(65536)
             loris.close()
+        _alive(url)
+
+
+def test_dribbled_heads_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PatientProtocol, "header_timeout_s", 0.5)
+    with serving() as url:
+        address, head = _head(url, 10)
+        silent, partial = (socket.create_connection(address, timeout=5) for _ in range(2))
+        partial.sendall(head[:-6])
+        again = socket.create_connection(address, timeout=5)
+        again.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in again.recv(65536)
+        time.sleep(0.7)
+        again.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in again.recv(65536), "an idle connection between requests is no dribble"
+        again.sendall(b"GET /heal")
+        for dribbling in (silent, partial, again):
+            assert dribbling.recv(65536) == b""
+            dribbling.close()
+
+
+def test_an_endless_head_is_refused() -> None:
+    with serving() as url:
+        address, _ = _head(url, 0)
+        with socket.create_connection(address, timeout=5) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\n")
+            refused = False
+            try:
+                for _ in range(200):
+                    client.sendall(b"X-Filler: " + b"x" * 1000 + b"\r\n")
+                refused = client.recv(65536).startswith(b"HTTP/1.1 400")
+            except (BrokenPipeError, ConnectionResetError):
+                refused = True
+            assert refused
         _alive(url)
 
 
