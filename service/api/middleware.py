@@ -38,9 +38,14 @@ class RequestMiddleware:
             return
         record = scope[SCOPE_KEY] = RequestRecord(_request_id(scope), self._tiers.snapshot.version)
         status = 0
+        head = scope["method"] == "HEAD"
+        if head:  # every GET route answers HEAD too, without its body
+            scope["method"] = "GET"
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
+            if head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), *record.headers()]}

@@ -218,4 +218,8 @@ async def test_pages(client: httpx.AsyncClient) -> None:
     assert (await client.get("/healthz")).json()["status"] == "ok"
     assert (await client.get("/readyz")).json()["status"] == "ready"
     assert (await client.get("/docs")).status_code == 200
+    head = await client.head("/v1/tiers")
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) > 100
+    assert (await client.head("/v1/classify")).status_code == 405
     assert (await client.get("/openapi.json")).json()["info"]["title"] == "Pixeltier"
