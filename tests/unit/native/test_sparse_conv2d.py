@@ -223,6 +223,25 @@ def test_many_channels_and_few_rows(isa, dtype):
     assert error(results[0], reference.sparse_conv2d(rows, table, weight)[0]) < TOLERANCE[dtype]
 
 
+@on_every_kernel
+def test_few_channels_and_many_rows(isa, dtype):
+    """More rows than kernels take or order at a time."""
+    generator = torch.Generator().manual_seed(6)
+    grid = (1, 120, 160)
+    active = ops.plan(torch.rand(grid, generator=generator), torch.full((1,), 0.5))
+    rows = torch.randn(len(active) + 1, 3, generator=generator).to(dtype)
+    rows[-1] = 0
+    weight = torch.randn(5, 3, 3, 3, generator=generator).to(dtype).float()
+    table = ops.packed_table(active, *grid, 3)
+    packed = ops.prepack_weight(weight, dtype=dtype, isa=isa)
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(ops.sparse_conv2d(rows, table, packed)[0])
+    assert torch.equal(*results)
+    assert error(results[0], reference.sparse_conv2d(rows, table, weight)[0]) < TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("isa", [*ISAS, *EMULATED])
 def test_bf16_is_rounded_to_nearest_even(isa):
     values = torch.tensor(
