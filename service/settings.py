@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         None, description="Directory of weights and cards; the packaged one if unset."
     )
 
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="Arithmetic of the models; auto is bf16 where the processor multiplies it natively.",
+    )
+
     pool: Literal["process", "thread"] = Field(
         "process", description="Worker slots as processes, or as threads for tests and tiny containers."
     )

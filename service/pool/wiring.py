@@ -19,6 +19,7 @@ def open_pool(settings: Settings, observer: Observer, engine: EngineFactory | No
     spec = Spec(
         threads=shape.threads,
         weights_dir=directory,
+        precision=settings.precision,
         engine=engine,
         log_format=settings.log_format,
         log_level=settings.log_level,

@@ -2,11 +2,11 @@
 
 import io
 
-import numpy as np
 from PIL import Image
 
 from service.tasks import SCALE
 from service.worker.decode import Decoded, ImageRejectedError
+from service.worker.interface import Pixels
 from service.worker.messages import OutputFormat
 
 PNG_LEVEL = 1
@@ -46,7 +46,7 @@ def enlarge_alpha(alpha: Image.Image) -> Image.Image:
 
 
 def encode(
-    pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]",
+    pixels: Pixels,
     source: Decoded,
     format_: OutputFormat,
     quality: int,

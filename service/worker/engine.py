@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 import native
-from models.engine import Classification, Classifier, SuperResolution, SuperResolver
+from models.engine import Classification, Classifier, Precision, SuperResolution, SuperResolver
 from service.worker.interface import Pixels
 
 
@@ -32,7 +32,7 @@ class TorchEngine:
         return self._resolver.upscale(image, threshold)
 
 
-def load(weights_dir: str | None) -> TorchEngine:
+def load(weights_dir: str | None, precision: Precision) -> TorchEngine:
     """Load both models from a directory, or the packaged weights."""
     directory = None if weights_dir is None else Path(weights_dir)
-    return TorchEngine(Classifier.load(directory), SuperResolver.load(directory))
+    return TorchEngine(Classifier.load(directory, precision), SuperResolver.load(directory, precision))

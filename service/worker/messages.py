@@ -7,7 +7,7 @@ from service.tasks import Task
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 
-RejectionKind = Literal["undecodable-image", "image-too-large", "output-too-large", "budget-infeasible"]
+RejectionKind = Literal["undecodable-image", "image-too-large", "output-too-large"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,6 @@ class ClassifyJob:
     top_k: int
     importance: bool
     max_pixels: int
-    max_macs_ratio: float | None = None
 
     task = Task.CLASSIFY
 
@@ -35,7 +34,6 @@ class SuperResolveJob:
     importance: bool
     max_pixels: int
     max_output_pixels: int
-    max_macs_ratio: float | None = None
 
     task = Task.SUPER_RESOLVE
 

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from service import logs
 from service.logs import LogFormat
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from service.worker.interface import Engine
 
 EngineFactory = Callable[[str | None], "Engine"]
-"""Loads the models from a directory of weights (None: the packaged ones)."""
+"""Loads other models than `service.worker.engine` does, from a directory of weights (None: the packaged ones)."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -38,6 +38,7 @@ class Spec:
 
     threads: int
     weights_dir: str | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     engine: EngineFactory | None = None
     log_format: LogFormat = "json"
     log_level: str = "info"
@@ -97,7 +98,7 @@ def open_worker(spec: Spec) -> tuple[Worker, Ready]:
     """
     started = time.perf_counter()
     if spec.engine is None:
-        engine = importlib.import_module("service.worker.engine").load(spec.weights_dir)
+        engine = importlib.import_module("service.worker.engine").load(spec.weights_dir, spec.precision)
     else:
         engine = spec.engine(spec.weights_dir)
     engine.set_threads(spec.threads)

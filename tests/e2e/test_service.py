@@ -241,3 +241,27 @@ def test_each_request_is_one_json_line(served: Served) -> None:
     assert line["status"] == 422
     assert line["outcome"] == "undecodable-image"
     assert any(line["event"] == "starting" and line["configuration"]["port"] for line in lines)
+
+
+def test_the_service_answers_what_the_models_answer(tmp_path: Path, cat: bytes) -> None:
+    """In fp32 and through HTTP, queue, pipe and codecs: the same numbers as the engine called directly."""
+    from models.engine import Classifier, SuperResolver
+    from models.images import classify_input
+
+    classifier, resolver = Classifier.load(precision="fp32"), SuperResolver.load(precision="fp32")
+    small = np.array(opened(_small(40)))
+    seen = classify_input(Image.open(io.BytesIO(cat)).convert("RGB"))
+    with serve(tmp_path / "log", precision="fp32", slots="1", threads="1") as served:
+        for threshold in (0.0, 0.4, 0.9):
+            query = f"?threshold={threshold}"
+            (direct,) = classifier.classify([seen], [threshold])
+            answer = httpx.post(f"{served.url}/v1/classify{query}&top_k=1000", content=cat, timeout=60)
+            assert int(answer.headers["x-macs-executed"]) == direct.macs_executed
+            found = {one["index"]: one["probability"] for one in answer.json()["predictions"]}
+            assert [found[n] for n in range(1000)] == pytest.approx(direct.probabilities.tolist(), abs=1e-4)
+
+            enlarged = resolver.upscale(small, threshold)
+            answer = httpx.post(f"{served.url}/v1/super-resolve{query}", content=_small(40), timeout=60)
+            assert int(answer.headers["x-macs-executed"]) == enlarged.macs_executed
+            difference = np.asarray(opened(answer.content)).astype(int) - enlarged.image
+            assert np.abs(difference).max() <= 1
