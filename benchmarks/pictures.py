@@ -1,6 +1,6 @@
 """The README's pictures: input, importance map and results of both models, from one photo.
 
-    python -m benchmarks.pictures docs/samples/astronaut.jpg docs/images
+python -m benchmarks.pictures docs/samples/astronaut.jpg docs/images
 """
 
 import argparse
@@ -47,7 +47,9 @@ def super_resolve_picture(photo: Image.Image) -> Image.Image:
     runs = {tier: resolver.upscale(small, thresholds[tier]) for tier in ("exact", "fast")}
     fast = runs["fast"]
     panels = [(_panel(small, Image.Resampling.NEAREST), f"input, {side // 4} x {side // 4} pixels")]
-    panels.append((_heat(fast.importance, small), f"importance; bright: computed at fast ({fast.active_share:.0%})"))
+    panels.append(
+        (_heat(fast.importance, small), f"importance; bright: computed at fast ({fast.active_share:.0%})")
+    )
     for tier, run in runs.items():
         saved = max(run.macs_saved, 0.0)
         panels.append((_panel(run.image, Image.Resampling.LANCZOS), f"{tier}: {saved:.1%} of the MACs saved"))
@@ -69,7 +71,9 @@ def classify_picture(photo: Image.Image) -> Image.Image:
         active = run.importance >= run.threshold
         view = _heat(np.where(active, run.importance, 0.2 * run.importance), seen)
         name = labels[best].replace("_", " ")
-        panels.append((view, f"{tier}: {name} {run.probabilities[best]:.0%}, {max(run.macs_saved, 0):.0%} saved"))
+        panels.append(
+            (view, f"{tier}: {name} {run.probabilities[best]:.0%}, {max(run.macs_saved, 0):.0%} saved")
+        )
     return _sheet(panels)
 
 
@@ -90,8 +94,12 @@ def _panel(pixels: Pixels, resampling: Image.Resampling) -> Image.Image:
 def _heat(importance: npt.NDArray[np.floating], behind: Pixels) -> Image.Image:
     """Importance as warm light over a dark grey copy of the image."""
     share = importance[:, :, None]
-    colour = Image.fromarray((COLD + share * (WARM - COLD)).astype(np.uint8)).resize((PANEL, PANEL), Image.Resampling.NEAREST)
-    grey = Image.fromarray(behind).convert("L").convert("RGB").resize((PANEL, PANEL), Image.Resampling.BICUBIC)
+    colour = Image.fromarray((COLD + share * (WARM - COLD)).astype(np.uint8)).resize(
+        (PANEL, PANEL), Image.Resampling.NEAREST
+    )
+    grey = (
+        Image.fromarray(behind).convert("L").convert("RGB").resize((PANEL, PANEL), Image.Resampling.BICUBIC)
+    )
     return Image.blend(grey, colour, 0.7)
 
 
