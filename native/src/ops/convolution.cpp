@@ -18,11 +18,31 @@ void check_padded(const std::optional<at::Tensor>& values, const char* name, int
                     values->size(0));
 }
 
-// Whether threads should share out the output blocks instead of the rows: where reading weights costs more
-// than reading rows (each thread then streams weights of its own), and the blocks divide evenly.
-bool split_blocks(const PackedConvolution& c, int64_t count, int64_t threads) {
-  const int64_t blocks = c.kernel->layout.blocks(c.outputs);
-  return c.weight.numel() > count * c.inputs && (blocks % threads == 0 || blocks >= 4 * threads);
+// How many groups of rows and of output blocks the threads share out between them.
+struct Split {
+  int64_t rows, blocks;
+};
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The split that keeps all threads busy. Where reading weights costs more than reading rows, one with as many
+// groups of output blocks as can be, so that each thread streams weights of its own; otherwise as few.
+Split split_work(int64_t row_blocks, int64_t output_blocks, int64_t threads, bool weights_dominate) {
+  constexpr double kClearlyLess =
+      0.9;  // of the work of the busiest thread, to depart from the order of preference
+  const int64_t most = std::min(output_blocks, threads);
+  Split best{1, 1};
+  auto least = static_cast<double>(row_blocks * output_blocks);
+  for (int64_t n = 1; n <= most; n++) {
+    const int64_t blocks = weights_dominate ? most + 1 - n : n;
+    const int64_t rows = std::max<int64_t>(1, std::min(row_blocks, threads / blocks));
+    const auto work = static_cast<double>(divide_up(row_blocks, rows) * divide_up(output_blocks, blocks));
+    if (work < least * kClearlyLess) {
+      best = {rows, blocks};
+      least = work;
+    }
+  }
+  return best;
 }
 
 }  // namespace
@@ -78,19 +98,19 @@ ConvArguments conv_arguments(const PackedConvolution& c, const at::Tensor& rows,
 
 void run_convolution(const PackedConvolution& c, const ConvArguments& arguments, int64_t count) {
   const RowKernel& kernel = *c.kernel;
-  const int64_t blocks = kernel.layout.blocks(c.outputs);
+  const int64_t row_blocks = divide_up(count, kernel.rows), output_blocks = kernel.layout.blocks(c.outputs);
+  const Split split =
+      split_work(row_blocks, output_blocks, at::get_num_threads(), c.weight.numel() > count * c.inputs);
   std::atomic<bool> valid{true};
-  if (split_blocks(c, count, at::get_num_threads())) {
-    at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-      if (!kernel.run(arguments, {0, count}, {begin, end})) valid = false;
-    });
-  } else {
-    const int64_t parts = (count + kernel.rows - 1) / kernel.rows;
-    at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-      const Range rows{begin * kernel.rows, std::min(end * kernel.rows, count)};
-      if (!kernel.run(arguments, rows, {0, blocks})) valid = false;
-    });
-  }
+  at::parallel_for(0, split.rows * split.blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t r = task % split.rows, b = task / split.rows;
+      const Range rows{row_blocks * r / split.rows * kernel.rows,
+                       std::min(row_blocks * (r + 1) / split.rows * kernel.rows, count)};
+      const Range blocks{output_blocks * b / split.blocks, output_blocks * (b + 1) / split.blocks};
+      if (!kernel.run(arguments, rows, blocks)) valid = false;
+    }
+  });
   TORCH_CHECK_INDEX(valid, "the table names a row outside of 0 to ", arguments.row_count);
 }
 

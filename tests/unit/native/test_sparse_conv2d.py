@@ -216,10 +216,10 @@ def test_many_channels_and_few_rows(isa, dtype):
     table = ops.packed_table(torch.arange(49, dtype=torch.int32), 1, 7, 7, 3)
     packed = ops.prepack_weight(weight, dtype=dtype, isa=isa)
     results = []
-    for threads in (1, 2):
+    for threads in (1, 2, 3, 7, 16):
         torch.set_num_threads(threads)
         results.append(ops.sparse_conv2d(rows, table, packed)[0])
-    assert torch.equal(*results)
+    assert all(torch.equal(result, results[0]) for result in results)
     assert error(results[0], reference.sparse_conv2d(rows, table, weight)[0]) < TOLERANCE[dtype]
 
 
