@@ -2,7 +2,7 @@
 
 The arguments are those of the ops' schemas, used or not.
 """
-# ruff: noqa: ARG001, PLR0917
+# ruff: noqa: ARG001
 # mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations

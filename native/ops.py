@@ -7,7 +7,6 @@ each of a convolution's T taps reads, for each of A output cells. All index tens
 
 Every call releases the GIL and runs on torch's threads; results do not depend on how many there are.
 """
-# ruff: noqa: PLR0917
 
 from __future__ import annotations
 

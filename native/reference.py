@@ -1,5 +1,4 @@
 """The ops of :mod:`native.ops` in plain torch: slow, obvious, and the oracle of every test."""
-# ruff: noqa: PLR0917
 
 from __future__ import annotations
 
