@@ -34,6 +34,7 @@ def add_calibrate(commands: Any) -> None:
     calibrate.add_argument("--out", type=Path, required=True, help="directory for weights and card")
     calibrate.add_argument("--model-version", required=True, help="what answers will name, as 2026.11.1")
     calibrate.add_argument("--data-name", required=True, help="what the card calls the photos")
+    calibrate.add_argument("--note", default="", help="for the card: training data and start")
     calibrate.set_defaults(run=lambda options: _or_explain(_calibrate, options))
 
 
@@ -72,6 +73,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         options.out,
         options.model_version,
         options.data_name,
+        options.note,
     )
     print(f"{card.name} {card.version}: weights and card in {options.out}")
     return 0

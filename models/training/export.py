@@ -35,7 +35,13 @@ MACS_RULES = {
 
 
 def calibrate(
-    task: str, checkpoint: Path, photos: Sequence[Path], out: Path, version: str, calibration_data: str
+    task: str,
+    checkpoint: Path,
+    photos: Sequence[Path],
+    out: Path,
+    version: str,
+    calibration_data: str,
+    training_note: str = "",
 ) -> ModelCard:
     """Measure the calibration table on photos and write weights and card to `out`.
 
@@ -61,17 +67,23 @@ def calibrate(
         calibration_data=calibration_data,
         expectations=[],
         expectations_data="",
-        training=_training_record(state),
+        training=_training_record(task, state, training_note),
         licence=LICENCES[task],
     )
     write_card(card, out)
     return card
 
 
-def _training_record(state: dict[str, Any]) -> dict[str, Any]:
+def _training_record(task: str, state: dict[str, Any], note: str) -> dict[str, Any]:
     places = {"photos", "out", "seed_weights", "start_weights", "teacher", "labels", "images"}
     settings = {name: value for name, value in state["config"].items() if name not in places}
-    return {"steps": state["step"], "hours": round(state["spent_seconds"] / 3600, 2), "settings": settings}
+    return {
+        "command": f"pixeltier train {task} CONFIG.toml, with the settings below and paths of one's own",
+        "steps": state["step"],
+        "hours": round(state["spent_seconds"] / 3600, 2),
+        "note": note,
+        "settings": settings,
+    }
 
 
 @torch.inference_mode()
