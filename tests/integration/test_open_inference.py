@@ -135,7 +135,8 @@ def url() -> Iterator[str]:
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_with_tritons_client(url: str, binary: bool) -> None:
-    http = pytest.importorskip("tritonclient.http")
+    import tritonclient.http as http  # slow to import: only where it is used
+
     client = http.InferenceServerClient(url.removeprefix("http://"))
     assert client.is_server_live()
     assert client.is_server_ready()
