@@ -74,7 +74,8 @@ class Classifier:
         self.card = card
         self._network = SparseResNet18(model, inference_dtype(precision))
         self._calibrate = Calibration(card.calibration)
-        self._mean, self._deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
+        self._mean = 255 * torch.tensor(MEAN).view(1, 3, 1, 1)
+        self._scale = 1 / (255 * torch.tensor(DEVIATION).view(1, 3, 1, 1))
 
     @classmethod
     def load(cls, directory: Path | None = None, precision: Precision = "auto") -> Self:
@@ -97,7 +98,7 @@ class Classifier:
         start = time.perf_counter()
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
         height, width = pixels.shape[-2:]
-        stem = self._network.stem(pixels.div_(255).sub_(self._mean).div_(self._deviation))
+        stem = self._network.stem(pixels.sub_(self._mean).mul_(self._scale))
         importance = self._calibrate(self._network.window_logits(stem))
         mapped = time.perf_counter()
         limits = torch.tensor(list(thresholds), dtype=torch.float32)
