@@ -27,9 +27,10 @@ format: $(VENV)/.developing
 
 bench: $(VENV)/.benching
 	$(BIN)/python -m benchmarks.kernels --json benchmarks/results/kernels.json
+	$(BIN)/python -m benchmarks.models --json benchmarks/results/models.json
 
 pictures: $(VENV)/.benching
-	$(BIN)/python -m benchmarks.pictures docs/samples/chelsea.jpg docs/images
+	$(BIN)/python -m benchmarks.pictures --enlarge docs/samples/astronaut.jpg --classify docs/samples/chelsea.jpg
 
 clean:
 	rm -rf $(VENV) build

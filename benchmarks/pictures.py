@@ -1,4 +1,4 @@
-"""The README's pictures: input, importance map and results of both models, from one photo.
+"""The README's pictures: input, importance map and results of both models.
 
 python -m benchmarks.pictures docs/samples/astronaut.jpg docs/images
 """
@@ -28,14 +28,13 @@ Pixels = npt.NDArray[np.uint8]
 def main() -> None:
     """Draw `super_resolve.png` and `classify.png`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photo", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("--enlarge", type=Path, required=True, help="photo for super_resolve.png")
+    parser.add_argument("--classify", type=Path, required=True, help="photo for classify.png")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    with Image.open(options.photo) as image:
-        photo = image.convert("RGB")
-    super_resolve_picture(photo).save(options.out / "super_resolve.png", optimize=True)
-    classify_picture(photo).save(options.out / "classify.png", optimize=True)
+    super_resolve_picture(_read(options.enlarge)).save(options.out / "super_resolve.png", optimize=True)
+    classify_picture(_read(options.classify)).save(options.out / "classify.png", optimize=True)
 
 
 def super_resolve_picture(photo: Image.Image) -> Image.Image:
@@ -51,10 +50,9 @@ def super_resolve_picture(photo: Image.Image) -> Image.Image:
         (_heat(fast.importance, small), f"importance; bright: computed at fast ({fast.active_share:.0%})")
     )
     for tier, run in runs.items():
-        saved = max(run.macs_saved, 0.0)
-        panels.append((_panel(run.image, Image.Resampling.LANCZOS), f"{tier}: {saved:.1%} of the MACs saved"))
-    active = fast.importance >= fast.threshold
-    panels[1] = (_heat(np.where(active, fast.importance, 0.35 * fast.importance), small), panels[1][1])
+        panels.append(
+            (_panel(run.image, Image.Resampling.LANCZOS), f"{tier}: {run.macs_saved:.1%} of the MACs saved")
+        )
     return _sheet(panels)
 
 
@@ -71,10 +69,13 @@ def classify_picture(photo: Image.Image) -> Image.Image:
         active = run.importance >= run.threshold
         view = _heat(np.where(active, run.importance, 0.2 * run.importance), seen)
         name = labels[best].replace("_", " ")
-        panels.append(
-            (view, f"{tier}: {name} {run.probabilities[best]:.0%}, {max(run.macs_saved, 0):.0%} saved")
-        )
+        panels.append((view, f"{tier}: {name} {run.probabilities[best]:.0%}, {run.macs_saved:.0%} saved"))
     return _sheet(panels)
+
+
+def _read(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
 
 
 def _thresholds(task: Task) -> dict[str, float]:
