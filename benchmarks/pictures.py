@@ -46,9 +46,9 @@ def super_resolve_picture(photo: Image.Image) -> Image.Image:
     runs = {tier: resolver.upscale(small, thresholds[tier]) for tier in ("exact", "fast")}
     fast = runs["fast"]
     panels = [(_panel(small, Image.Resampling.NEAREST), f"input, {side // 4} x {side // 4} pixels")]
-    panels.append(
-        (_heat(fast.importance, small), f"importance; bright: computed at fast ({fast.active_share:.0%})")
-    )
+    active = fast.importance >= fast.threshold
+    map_view = _heat(np.where(active, fast.importance, 0.35 * fast.importance), small)
+    panels.append((map_view, f"importance; bright: computed at fast ({fast.active_share:.0%})"))
     for tier, run in runs.items():
         panels.append(
             (_panel(run.image, Image.Resampling.LANCZOS), f"{tier}: {run.macs_saved:.1%} of the MACs saved")
