@@ -5,6 +5,7 @@ from collections import defaultdict
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.tiers.schema import load
 from tests.images import png
 from tests.integration.fakes import fake_app, running
 
@@ -35,7 +36,9 @@ async def test_every_label_set_exists_at_the_start() -> None:
     assert found[_key("pixeltier_worker_restarts_total", reason="crash")] == 0
     assert found[_key("pixeltier_workers", state="idle")] == 1
     assert found[_key("pixeltier_queue_limit")] == 64
-    assert found[_key("pixeltier_tier_threshold", model="super-resolve", tier="fast")] == 0.95
+    for tier in load().tiers:
+        key = _key("pixeltier_tier_threshold", model="super-resolve", tier=tier.name)
+        assert found[key] == tier.thresholds.super_resolve
     assert found[_key("pixeltier_config_version")] == 1
     assert any(name == "pixeltier_build_info" and ("isa", "fake") in labels for name, labels in found)
 
