@@ -6,7 +6,7 @@ from the teacher's class activation map (Zhou et al., arXiv 1512.04150), the bac
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,9 +21,9 @@ from models.training.loop import (
     AveragedWeights,
     Budget,
     cosine,
-    load_checkpoint,
     read_config,
-    save_checkpoint,
+    resume,
+    save,
 )
 
 
@@ -76,7 +76,7 @@ def train(config_path: Path) -> Path:
     average = AveragedWeights(model, config.ema_decay)
     budget = Budget(config.steps, config.minutes)
     checkpoint = Path(config.out) / "checkpoint.pt"
-    step = _resume(checkpoint, model, optimiser, average, budget)
+    step = resume(checkpoint, model, optimiser, average, budget)
     photos = gather_photos(config.labels, config.images, config.photos)
     batches = AugmentedBatches(photos, config.batch, config.random_seed + step)
     generator = torch.Generator().manual_seed(config.random_seed + step)
@@ -98,10 +98,10 @@ def train(config_path: Path) -> Path:
         if step % 10 == 0:
             bar.set_postfix(map=f"{map_loss.item():.3f}", kl=f"{float(distillation):.3f}", refresh=False)
         if step % config.checkpoint_every == 0:
-            _save(checkpoint, config, model, optimiser, average, budget, step)
+            save(checkpoint, config, model, optimiser, average, budget, step)
     bar.close()
     batches.close()
-    _save(checkpoint, config, model, optimiser, average, budget, step)
+    save(checkpoint, config, model, optimiser, average, budget, step)
     return checkpoint
 
 
@@ -171,37 +171,3 @@ def _random_masks(
         reach = torch.minimum(threshold, scores.flatten(1).amax(1)).view(-1, 1, 1, 1)
         masks.append((scores >= reach).float())
     return masks
-
-
-def _resume(
-    path: Path, model: ResNet18, optimiser: torch.optim.Optimizer, average: AveragedWeights, budget: Budget
-) -> int:
-    state = load_checkpoint(path)
-    if state is None:
-        return 0
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    average.values = {k: v.to(average.values[k].device) for k, v in state["ema"].items()}
-    budget.spent_seconds = state["spent_seconds"]
-    return int(state["step"])
-
-
-def _save(
-    path: Path,
-    config: ClassifyConfig,
-    model: ResNet18,
-    optimiser: torch.optim.Optimizer,
-    average: AveragedWeights,
-    budget: Budget,
-    step: int,
-) -> None:
-    state = {
-        "shape": asdict(model.shape),
-        "config": asdict(config),
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "ema": average.values,
-        "spent_seconds": budget.spent_seconds,
-        "step": step,
-    }
-    save_checkpoint(path, state)

@@ -3,9 +3,9 @@
 import math
 import time
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -91,3 +91,43 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def resume(
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: AveragedWeights,
+    budget: Budget,
+) -> int:
+    """Take up a checkpoint where there is one; returns its step, 0 without one."""
+    state = load_checkpoint(path)
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    average.values = {k: v.to(average.values[k].device) for k, v in state["ema"].items()}
+    budget.spent_seconds = state["spent_seconds"]
+    return int(state["step"])
+
+
+def save(
+    path: Path,
+    config: Any,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: AveragedWeights,
+    budget: Budget,
+    step: int,
+) -> None:
+    """Write everything that `resume` takes up, and what `pixeltier calibrate` reads."""
+    state = {
+        "shape": asdict(cast("Any", model.shape)),
+        "config": asdict(config),
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "ema": average.values,
+        "spent_seconds": budget.spent_seconds,
+        "step": step,
+    }
+    save_checkpoint(path, state)

@@ -7,7 +7,7 @@ the squared error that the heavy path removes from each window.
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,9 +22,9 @@ from models.training.loop import (
     AveragedWeights,
     Budget,
     cosine,
-    load_checkpoint,
     read_config,
-    save_checkpoint,
+    resume,
+    save,
 )
 from models.training.packed import heavy_path_packed, unpack_pixels
 from models.training.photos import OnnxTeacher, PatchSampler, find_photos, load_photos
@@ -85,7 +85,7 @@ def train(config_path: Path) -> Path:
     average = AveragedWeights(model, config.ema_decay)
     budget = Budget(config.steps, config.minutes)
     checkpoint = Path(config.out) / "checkpoint.pt"
-    step = _resume(checkpoint, model, optimiser, average, budget)
+    step = resume(checkpoint, model, optimiser, average, budget)
 
     teacher = OnnxTeacher(Path(config.teacher), torch.get_num_threads()) if config.teacher else None
     photos = load_photos(find_photos(map(Path, config.photos)), teacher, Path(config.out) / "guides")
@@ -110,9 +110,9 @@ def train(config_path: Path) -> Path:
         if step % 20 == 0:
             bar.set_postfix({name: f"{value.item():.4f}" for name, value in _named(losses)}, refresh=False)
         if step % config.checkpoint_every == 0:
-            _save(checkpoint, config, model, optimiser, average, budget, step)
+            save(checkpoint, config, model, optimiser, average, budget, step)
     bar.close()
-    _save(checkpoint, config, model, optimiser, average, budget, step)
+    save(checkpoint, config, model, optimiser, average, budget, step)
     return checkpoint
 
 
@@ -137,44 +137,6 @@ def _optimiser(model: SRResNet, config: SuperResolveConfig) -> torch.optim.Optim
     return torch.optim.Adam(
         [{"params": parameters, "lr": rate} for rate, parameters in groups.items()], betas=(0.9, 0.99)
     )
-
-
-def _resume(
-    path: Path,
-    model: SRResNet,
-    optimiser: torch.optim.Optimizer,
-    average: AveragedWeights,
-    budget: Budget,
-) -> int:
-    state = load_checkpoint(path)
-    if state is None:
-        return 0
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    average.values = {k: v.to(average.values[k].device) for k, v in state["ema"].items()}
-    budget.spent_seconds = state["spent_seconds"]
-    return int(state["step"])
-
-
-def _save(
-    path: Path,
-    config: SuperResolveConfig,
-    model: SRResNet,
-    optimiser: torch.optim.Optimizer,
-    average: AveragedWeights,
-    budget: Budget,
-    step: int,
-) -> None:
-    state = {
-        "shape": asdict(model.shape),
-        "config": asdict(config),
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "ema": average.values,
-        "spent_seconds": budget.spent_seconds,
-        "step": step,
-    }
-    save_checkpoint(path, state)
 
 
 def _step_losses(
