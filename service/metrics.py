@@ -1,8 +1,19 @@
-"""Prometheus metrics. They live in the front process only, and every label set exists from the start."""
+"""Prometheus metrics. They live in the front process only, and every label set exists from the start.
 
-from collections.abc import Iterable
+docs/metrics.md says what each is for; a test keeps the page and this module in step.
+"""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -13,6 +24,7 @@ from service.api.record import STAGES, RequestRecord
 from service.pool.dispatcher import resident_bytes
 from service.pool.interface import Pool, RestartReason, SlotState
 from service.tasks import CUSTOM_TIER, NO_TIER, Task
+from service.tiers.expectations import CurvePoint, expect
 from service.tiers.store import Snapshot, TierStore
 from service.worker.messages import Job, Ready
 
@@ -25,7 +37,22 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 TASK_ROUTES = {"/v1/classify": Task.CLASSIFY, "/v1/super-resolve": Task.SUPER_RESOLVE}
 """Routes whose every request counts for a model, even one that failed before it reached the route's code."""
 
+METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
+"""Methods that are labels; any other is `other`, so that no client makes label sets."""
+
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """The children of one (model, tier): looking them up by label for each request costs more than counting."""
+
+    dense: Counter
+    executed: Counter
+    expected: Counter
+    saved: Histogram
+    active: Histogram
+    calibrated: Counter
 
 
 class Metrics:
@@ -36,6 +63,10 @@ class Metrics:
         self._http_requests = Counter(
             "http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
         )
+        self._http_open = Gauge(
+            "http_requests_in_progress", "Requests begun and not yet answered, uploads included.",
+            registry=registry,
+        )  # fmt: skip
         self._http_duration = Histogram(
             "http_request_duration_seconds",
             "From the request's head to the answer's end.",
@@ -60,10 +91,26 @@ class Metrics:
         self._macs_executed = Counter(
             "pixeltier_macs_executed", "MACs that were run.", ["model", "tier"], registry=registry
         )
+        self._macs_expected = Counter(
+            "pixeltier_macs_expected",
+            "MACs that the model card's measured curve predicts at the thresholds used.",
+            ["model", "tier"],
+            registry=registry,
+        )
         self._saved = Histogram(
             "pixeltier_request_macs_saved_ratio", "1 - executed / dense of each request.", ["model", "tier"],
             buckets=RATIO_BUCKETS, registry=registry,
         )  # fmt: skip
+        self._active = Histogram(
+            "pixeltier_request_active_share", "Share of the importance map that was computed.",
+            ["model", "tier"], buckets=RATIO_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._calibrated = Counter(
+            "pixeltier_active_share_calibrated",
+            "Sum over requests of the active share that calibration promises: 1 - threshold.",
+            ["model", "tier"],
+            registry=registry,
+        )
         self._pixels = Histogram(
             "pixeltier_request_pixels", "Pixels of the input image.", ["model"], buckets=PIXEL_BUCKETS,
             registry=registry,
@@ -90,6 +137,11 @@ class Metrics:
             ["version", "torch", "isa"],
             registry=registry,
         )
+        ProcessCollector(registry=registry)
+        self._costs: dict[tuple[Task, str], _Cost] = {}
+        self._stage_children: dict[tuple[Task, str], Histogram] = {}
+        self._curves: Mapping[Task, Sequence[CurvePoint]] = {}
+        self._expected_shares: dict[tuple[Task, float], float] = {}
         self._tiers: tuple[str, ...] = ()
         self.set_tiers(tiers.snapshot)
         self._create_label_sets()
@@ -101,7 +153,7 @@ class Metrics:
             self._pixels.labels(task.value)
             self._batch.labels(task.value)
             for stage in STAGES:
-                self._stages.labels(task.value, stage)
+                self._stage_children[task, stage] = self._stages.labels(task.value, stage)
 
     def set_tiers(self, snapshot: Snapshot) -> None:
         """Show the table in force; label sets of its tiers come into being."""
@@ -111,12 +163,26 @@ class Metrics:
             for tier in snapshot.table.tiers:
                 self._thresholds.labels(task.value, tier.name).set(tier.thresholds.of(task))
             for name in (*snapshot.names, CUSTOM_TIER):
-                self._macs_dense.labels(task.value, name)
-                self._macs_executed.labels(task.value, name)
-                self._saved.labels(task.value, name)
+                self._costs[task, name] = self._cost(task, name)
             for name in (*snapshot.names, CUSTOM_TIER, NO_TIER):
                 for outcome in OUTCOMES:
                     self._requests.labels(task.value, name, outcome)
+
+    def _cost(self, task: Task, tier: str) -> _Cost:
+        families = (
+            self._macs_dense,
+            self._macs_executed,
+            self._macs_expected,
+            self._saved,
+            self._active,
+            self._calibrated,
+        )
+        return _Cost(*(family.labels(task.value, tier) for family in families))  # type: ignore[arg-type]
+
+    def set_expectations(self, curves: Mapping[Task, Sequence[CurvePoint]]) -> None:
+        """Give the measured curves of the model cards, against which live MACs are held."""
+        self._curves = curves
+        self._expected_shares.clear()
 
     def set_routes(self, routes: Iterable[tuple[str, str, int]]) -> None:
         """Create the label sets of (method, route, status), as the OpenAPI document lists them."""
@@ -128,10 +194,15 @@ class Metrics:
         """Read the pool's gauges at every scrape."""
         self.registry.register(_PoolCollector(pool))
 
+    def begun(self) -> None:
+        """Count a request that arrived; `observe` ends it."""
+        self._http_open.inc()
+
     def observe(self, record: RequestRecord, *, method: str, route: str, status: int) -> None:
         """Count one finished request."""
-        shown = method if method in {"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"} else "other"
+        shown = method if method in METHODS else "other"
         total_s = record.elapsed_ms / 1000.0
+        self._http_open.dec()
         self._http_requests.labels(shown, route, str(status or 499)).inc()
         self._http_duration.labels(shown, route).observe(total_s)
         task = record.task or TASK_ROUTES.get(route)
@@ -144,11 +215,26 @@ class Metrics:
         if work is None:
             return
         for stage, ms in record.stages().items():
-            self._stages.labels(task.value, stage).observe(ms / 1000.0)
-        self._macs_dense.labels(task.value, tier).inc(work.macs_dense)
-        self._macs_executed.labels(task.value, tier).inc(work.macs_executed)
-        self._saved.labels(task.value, tier).observe(record.saved_ratio or 0.0)
+            self._stage_children[task, stage].observe(ms / 1000.0)
+        cost = self._costs.get((task, tier)) or self._cost(task, tier)
+        cost.dense.inc(work.macs_dense)
+        cost.executed.inc(work.macs_executed)
+        cost.expected.inc(work.macs_dense * self._expected_share(task, work.threshold))
+        cost.saved.observe(record.saved_ratio or 0.0)
+        cost.active.observe(work.active_share)
+        cost.calibrated.inc(1.0 - work.threshold)
         self._pixels.labels(task.value).observe(work.pixels)
+
+    def _expected_share(self, task: Task, threshold: float) -> float:
+        """Executed MACs over dense ones that the card predicts; 1 where it has no curve."""
+        known = self._expected_shares.get((task, threshold))
+        if known is not None:
+            return known
+        expected = expect(self._curves.get(task, ()), threshold)
+        share = 1.0 if expected is None else 1.0 - expected.macs_saved
+        if len(self._expected_shares) < 1024:  # clients choose thresholds too: remember only so many
+            self._expected_shares[task, threshold] = share
+        return share
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type: OpenMetrics where asked for, else the text format."""
@@ -178,6 +264,9 @@ class _PoolCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         report = self._pool.report()
+        yield GaugeMetricFamily(
+            "pixeltier_ready", "1 while the service takes work, as /readyz says; else 0.", value=report.ready
+        )
         yield GaugeMetricFamily("pixeltier_queue_depth", "Jobs that wait.", value=report.queue_depth)
         yield GaugeMetricFamily("pixeltier_queue_limit", "Jobs that may wait.", value=report.queue_limit)
         yield GaugeMetricFamily(

@@ -77,6 +77,9 @@ def create_app(context: AppContext) -> FastAPI:
     )
     app.add_middleware(RequestMiddleware, metrics=context.metrics, tiers=context.tiers)
     openapi.install(app)
+    context.metrics.set_expectations(
+        {task: model.expectations for task, model in context.catalogue.models.items()}
+    )
     context.metrics.set_routes(openapi.documented_statuses(app))
     context.metrics.watch(context.pool)
     return app

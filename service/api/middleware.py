@@ -37,6 +37,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         record = scope[SCOPE_KEY] = RequestRecord(_request_id(scope), self._tiers.snapshot.version)
+        self._metrics.begun()
         status = 0
         head = scope["method"] == "HEAD"
         if head:  # every GET route answers HEAD too, without its body

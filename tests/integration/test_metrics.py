@@ -82,3 +82,34 @@ async def test_openmetrics_is_negotiated() -> None:
         rich = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
         assert rich.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         assert rich.text.endswith("# EOF\n")
+
+
+async def test_live_work_stands_beside_what_calibration_promised() -> None:
+    """The fake cards promise 0.9 t of the MACs saved; calibration promises 1 - t of the windows active."""
+    threshold = load().tiers[3].thresholds.classify
+    async with running(fake_app()) as client:
+        bodies = [(await client.post("/v1/classify?tier=fast", content=png(30, 20))).json() for _ in range(3)]
+        found = _samples((await client.get("/metrics")).text)
+    labels = {"model": "classify", "tier": "fast"}
+    dense = sum(body["macs"]["dense"] for body in bodies)
+    assert found[_key("pixeltier_macs_expected_total", **labels)] == pytest.approx(
+        dense * (1 - 0.9 * threshold)
+    )
+    assert found[_key("pixeltier_active_share_calibrated_total", **labels)] == pytest.approx(
+        3 * (1 - threshold)
+    )
+    assert found[_key("pixeltier_request_active_share_sum", **labels)] == pytest.approx(
+        sum(body["active_share"] for body in bodies), abs=1e-4
+    )
+
+
+async def test_readiness_and_open_requests_are_gauges() -> None:
+    app = fake_app()
+    async with running(app) as client:
+        found = _samples((await client.get("/metrics")).text)
+        assert found[_key("pixeltier_ready")] == 1
+        assert found[_key("http_requests_in_progress")] == 1  # the scrape itself
+        app.state.context.pool.begin_drain()
+        found = _samples((await client.get("/metrics")).text)
+        assert found[_key("pixeltier_ready")] == 0
+        assert found[_key("http_requests_in_progress")] == 1
