@@ -1,7 +1,7 @@
 """What a worker slot runs: images in, results and their costs out."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -11,16 +11,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models import counting
+from models import budgets, counting
+from models.budgets import Budget, CellMacs, ClassifyMacs, Infeasible, SumOfMacs, TileMacs
 from models.calibration import Calibration
 from models.cards import ModelCard
 from models.checkpoints import load_resnet18, load_srresnet
 from models.images import DEVIATION, MEAN
 from models.inference.resnet18 import SparseResNet18
-from models.inference.srresnet import SparseSRResNet, compose
+from models.inference.srresnet import LightPath, SparseSRResNet, compose
 from models.inference.tiles import Tile, split
-from models.networks.masks import expand_from_windows
-from models.networks.resnet18 import ResNet18
+from models.networks.masks import expand_from_windows, pool_to_windows
+from models.networks.resnet18 import ResNet18, stage_sizes
 from models.networks.srresnet import SCALE, SRResNet
 from native import cpu_isa, ops
 
@@ -30,13 +31,18 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What any inference reports. `importance` is float32 [h, w] in [0, 1], one value per window."""
+    """What any inference reports.
+
+    `importance` is float32 [h, w] in [0, 1], one value per window; `macs_curve` what the image takes at each of
+    `models.budgets.CURVE_THRESHOLDS`.
+    """
 
     threshold: float
     macs_dense: int
     macs_executed: int
     active_share: float
     importance: npt.NDArray[np.float32]
+    macs_curve: tuple[int, ...]
     importance_ms: float
     infer_ms: float
 
@@ -58,6 +64,9 @@ class SuperResolution(Outcome):
     """The image, uint8 [4h, 4w, 3]."""
 
     image: Pixels
+
+
+UNLIMITED = Budget()
 
 
 def inference_dtype(precision: Precision) -> torch.dtype:
@@ -82,7 +91,6 @@ class Classifier:
         """From the packaged weights, or those of a directory."""
         return cls(*load_resnet18(directory), precision)
 
-    @torch.inference_mode()
     def classify(self, images: Sequence[Pixels], thresholds: Sequence[float]) -> list[Classification]:
         """Classify a batch, each image at its own threshold.
 
@@ -93,30 +101,68 @@ class Classifier:
         Raises:
             ValueError: images of different sizes, or another number of thresholds.
         """
-        if len({image.shape for image in images}) != 1 or len(images) != len(thresholds):
-            raise ValueError("a batch needs one threshold for each image and images of one size")
+        results = self.classify_within(images, thresholds, [UNLIMITED] * len(thresholds))
+        return [result for result in results if isinstance(result, Classification)]
+
+    @torch.inference_mode()
+    def classify_within(
+        self, images: Sequence[Pixels], thresholds: Sequence[float], limits: Sequence[Budget]
+    ) -> list[Classification | Infeasible]:
+        """As `classify`, with a budget for each image: its threshold is raised as far as the budget needs."""
+        if len({image.shape for image in images}) != 1 or not len(images) == len(thresholds) == len(limits):
+            raise ValueError("a batch needs one threshold and budget for each image and images of one size")
         start = time.perf_counter()
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
         height, width = pixels.shape[-2:]
         stem = self._network.stem(pixels.sub_(self._mean).mul_(self._scale))
         importance = self._calibrate(self._network.window_logits(stem))
+        dense = counting.resnet18_dense(height, width, self._network.shape.classes)
+        counts = self._counts(stem, importance, (height, width))
+        solved = [
+            budgets.threshold_within(count, floor, limit.limit(dense))
+            for count, floor, limit in zip(counts, thresholds, limits, strict=True)
+        ]
+        results: list[Classification | Infeasible | None] = [
+            None if threshold is not None else Infeasible(budgets.least(count), dense)
+            for count, threshold in zip(counts, solved, strict=True)
+        ]
+        places = [place for place, threshold in enumerate(solved) if threshold is not None]
+        found = [threshold for threshold in solved if threshold is not None]
+        if not places:
+            return [result for result in results if result is not None]
+        if len(places) < len(images):
+            stem, importance = stem[places], importance[places]
         mapped = time.perf_counter()
-        limits = torch.tensor(list(thresholds), dtype=torch.float32)
-        run = self._network.run(stem, importance, limits, (height, width))
+        run = self._network.run(stem, importance, torch.tensor(found, dtype=torch.float32), (height, width))
         probabilities = run.logits.softmax(1).numpy()
         done = time.perf_counter()
-        return [
-            Classification(
-                threshold=thresholds[index],
-                macs_dense=counting.resnet18_dense(height, width, self._network.shape.classes),
+        for index, place in enumerate(places):
+            results[place] = Classification(
+                threshold=found[index],
+                macs_dense=dense,
                 macs_executed=run.macs[index],
                 active_share=run.active_share[index],
                 importance=importance[index, 0].numpy(),
+                macs_curve=budgets.curve(counts[place]),
                 importance_ms=1000 * (mapped - start),
                 infer_ms=1000 * (done - mapped),
                 probabilities=probabilities[index],
             )
-            for index in range(len(images))
+        return [result for result in results if result is not None]
+
+    def _counts(self, stem: Tensor, importance: Tensor, input_size: tuple[int, int]) -> list[ClassifyMacs]:
+        """What each image of a batch takes at any threshold."""
+        window = self._network.shape.window
+        height, width = stem.shape[-2:]
+        coarser = [
+            pool_to_windows(importance, 2**stage // window).numpy()
+            for stage in range(len(stage_sizes(height, width)))
+            if 2**stage > window
+        ]
+        fixed = self._network.fixed_macs(*input_size)
+        return [
+            ClassifyMacs(windows[0], [scores[index, 0] for scores in coarser], height, width, window, fixed)
+            for index, windows in enumerate(importance.numpy())
         ]
 
 
@@ -133,45 +179,117 @@ class SuperResolver:
         """From the packaged weights, or those of a directory."""
         return cls(*load_srresnet(directory), precision)
 
-    @torch.inference_mode()
     def upscale(self, image: Pixels, threshold: float) -> SuperResolution:
         """Super-resolve uint8 [h, w, 3] to exactly [4h, 4w, 3] at a threshold in [0, 1]; 0 computes every cell."""
-        height, width = image.shape[:2]
-        window = self._network.shape.window
-        result = np.empty((SCALE * height, SCALE * width, 3), dtype=np.uint8)
-        importance = np.empty((-(-height // window), -(-width // window)), dtype=np.float32)
-        executed = active_cells = 0
-        importance_s = infer_s = 0.0
-        for tile in self._tiles(height, width):
+        result = self.upscale_within(image, threshold, UNLIMITED)
+        if isinstance(result, Infeasible):
+            raise RuntimeError("a budget without limits was not met")
+        return result
+
+    @torch.inference_mode()
+    def upscale_within(self, image: Pixels, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
+        """As `upscale`, with a budget: the threshold is raised as far as it needs, the same for all tiles.
+
+        The maps of all tiles are then made before the first tile's heavy path runs. Keeping every tile's features
+        meanwhile would take memory without bound, so where there are several their light path runs again, and
+        counts again.
+        """
+        return _Upscaling(self._network, self._calibrate, image).run(threshold, budget)
+
+
+@dataclass(slots=True)
+class _TileMap:
+    """A tile's importance [1, 1, h, w] and MACs; its light path while that is kept."""
+
+    tile: Tile
+    windows: Tensor
+    count: TileMacs
+    light: LightPath | None
+
+
+class _Upscaling:
+    """One image on its way through the network."""
+
+    def __init__(self, network: SparseSRResNet, calibrate: Calibration, image: Pixels) -> None:
+        self._network = network
+        self._calibrate = calibrate
+        self._image = image
+        self._height, self._width = image.shape[:2]
+        self._window = network.shape.window
+        self._tiles = list(split(self._height, self._width, halo=network.halo, align=8))
+        self._dense = self._height * self._width * counting.srresnet_dense()
+        self._importance_s = self._infer_s = 0.0
+        self._maps: list[_TileMap] = []
+
+    def run(self, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
+        """Solve the budget, then compute tile by tile."""
+        limit = budget.limit(self._dense)
+        if limit is None:
+            return self._compute(threshold, (self._map(tile) for tile in self._tiles), besides=0)
+        several = len(self._tiles) > 1
+        for tile in self._tiles:
+            mapped = self._map(tile)
+            if several:
+                mapped.light = None
+            self._maps.append(mapped)
+        besides = self._network.light_macs * sum(tile.cells for tile in self._tiles) if several else 0
+        count = SumOfMacs([mapped.count for mapped in self._maps], besides)
+        solved = budgets.threshold_within(count, threshold, limit)
+        if solved is None:
+            return Infeasible(budgets.least(count), self._dense)
+        result = self._compute(solved, self._maps, besides)
+        if result.macs_executed > limit:
+            raise RuntimeError(f"the kernels executed {result.macs_executed} MACs of a budget of {limit}")
+        return result
+
+    def _compute(self, threshold: float, maps: Iterable[_TileMap], besides: int) -> SuperResolution:
+        image = np.empty((SCALE * self._height, SCALE * self._width, 3), dtype=np.uint8)
+        importance = np.empty((-(-self._height // self._window), -(-self._width // self._window)), np.float32)
+        executed, active_cells = besides, 0
+        curve = np.zeros(len(budgets.CURVE_THRESHOLDS), dtype=np.int64)
+        for mapped in maps:
             start = time.perf_counter()
-            x = torch.from_numpy(np.array(image[tile.outer])).permute(2, 0, 1)[None].float() / 255
-            light = self._network.light_path(x)
-            windows = self._calibrate(self._network.window_logits(light))
-            mapped = time.perf_counter()
-            rows, columns = x.shape[-2:]
-            active = self._active(windows, threshold, rows, columns)
+            tile, rows, columns = mapped.tile, *mapped.tile.size
+            x = self._pixels(tile)
+            light = mapped.light or self._network.light_path(x)
+            active = self._active(mapped.windows, threshold, rows, columns)
             executed += self._network.heavy_path(light, active, rows, columns)
-            executed += rows * columns * (self._network.light_macs + self._network.importance_macs)
-            result[tile.scaled(SCALE).target] = compose(x, light.pixels).numpy()[tile.scaled(SCALE).inner]
-            inner = tile.divided(window)
-            importance[inner.target] = windows[0, 0].numpy()[inner.inner]
+            executed += tile.cells * (self._network.light_macs + self._network.importance_macs)
+            image[tile.scaled(SCALE).target] = compose(x, light.pixels).numpy()[tile.scaled(SCALE).inner]
+            inner = tile.divided(self._window)
+            importance[inner.target] = mapped.windows[0, 0].numpy()[inner.inner]
             active_cells += tile.count_inside(active.numpy(), columns)
-            importance_s += mapped - start
-            infer_s += time.perf_counter() - mapped
+            curve += budgets.curve(mapped.count)
+            mapped.light = None
+            self._infer_s += time.perf_counter() - start
         return SuperResolution(
             threshold=threshold,
-            macs_dense=height * width * counting.srresnet_dense(),
+            macs_dense=self._dense,
             macs_executed=executed,
-            active_share=active_cells / (height * width),
+            active_share=active_cells / (self._height * self._width),
             importance=importance,
-            importance_ms=1000 * importance_s,
-            infer_ms=1000 * infer_s,
-            image=result,
+            macs_curve=tuple(curve.tolist()),
+            importance_ms=1000 * self._importance_s,
+            infer_ms=1000 * self._infer_s,
+            image=image,
         )
 
-    def _tiles(self, height: int, width: int) -> Iterator[Tile]:
-        return split(height, width, halo=self._network.halo, align=8)
+    def _map(self, tile: Tile) -> _TileMap:
+        start = time.perf_counter()
+        light = self._network.light_path(self._pixels(tile))
+        windows = self._calibrate(self._network.window_logits(light))
+        macs = CellMacs(
+            always=self._network.light_macs + self._network.importance_macs,
+            body=self._network.body_macs,
+            tail=self._network.tail_macs,
+        )
+        count = TileMacs(windows[0, 0].numpy(), *tile.size, self._window, macs)
+        self._importance_s += time.perf_counter() - start
+        return _TileMap(tile, windows, count, light)
+
+    def _pixels(self, tile: Tile) -> Tensor:
+        return torch.from_numpy(np.array(self._image[tile.outer])).permute(2, 0, 1)[None].float() / 255
 
     def _active(self, windows: Tensor, threshold: float, height: int, width: int) -> Tensor:
-        cells = expand_from_windows(windows, self._network.shape.window, height, width)[:, 0]
+        cells = expand_from_windows(windows, self._window, height, width)[:, 0]
         return ops.plan(cells.contiguous(), torch.tensor([threshold], dtype=torch.float32))

@@ -41,6 +41,13 @@ class SparseResNet18:
         self._fc = frozen_copy(model.fc, torch.float32)
         self._stages = [[_pack_block(block, dtype) for block in stage] for stage in model.stages]
 
+    def fixed_macs(self, height: int, width: int) -> int:
+        """MACs of an image of this size that no threshold saves, importance included."""
+        shape = self.shape
+        return counting.resnet18_always(height, width, shape.classes) + counting.resnet18_importance(
+            height, width, shape.importance_channels, shape.window
+        )
+
     @torch.inference_mode()
     def stem(self, x: Tensor) -> Tensor:
         """Normalised images [N, 3, H, W] to features [N, 64, h, w] in the network's dtype, channels last."""
@@ -68,9 +75,7 @@ class SparseResNet18:
             input_size: height and width of the images, for counting.
         """
         count, _, height, width = stem.shape
-        fixed = counting.resnet18_always(*input_size, self.shape.classes)
-        fixed += counting.resnet18_importance(*input_size, self.shape.importance_channels, self.shape.window)
-        macs = torch.full((count,), fixed, dtype=torch.int64)
+        macs = torch.full((count,), self.fixed_macs(*input_size), dtype=torch.int64)
         active_cells = torch.zeros(count, dtype=torch.int64)
 
         trunk = rows_of(stem)

@@ -7,17 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import counting
+from models.inference import bands
 from models.inference.dense import frozen_copy, rows_of
 from models.networks.masks import pool_to_windows
 from models.networks.srresnet import SCALE, SRResNet, upsample_bicubic
 from models.networks.tail import embed_tail
 from native import ops
-
-TAIL_HALO = 3
-"""Rows of cells that the upsampling tail reads beyond a band: one for each of its three convolutions."""
-
-TAIL_CELLS = 65_536
-"""Active cells whose 4x features are in memory at a time (16 rows of 64 channels each)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +47,20 @@ class SparseSRResNet:
         self.importance_macs = counting.srresnet_importance(shape.base_channels, shape.importance_channels)
 
     @property
+    def body_macs(self) -> int:
+        """MACs of one active cell before the tail."""
+        return self._fuse.macs_per_row + sum(layer.macs_per_row for layer in self._body)
+
+    @property
+    def tail_macs(self) -> int:
+        """MACs of one cell of the tail: both upsampling layers (the second on four children) and the last one."""
+        return self._up1.macs_per_row + SCALE * self._up2.macs_per_row + self._tail.macs_per_row
+
+    @property
     def halo(self) -> int:
         """Cells around a tile that its pixels depend on: one per 3x3 layer, four for the head."""
         light = 4 + self.shape.base_layers + 1
-        return light + 2 * self.shape.blocks + 1 + TAIL_HALO
+        return light + 2 * self.shape.blocks + 1 + bands.TAIL_HALO
 
     @torch.inference_mode()
     def light_path(self, x: Tensor) -> LightPath:
@@ -86,7 +91,7 @@ class SparseSRResNet:
         table = ops.packed_table(active, 1, height, width, 3)
         trunk, executed = ops.sparse_residual_body(entry, table, self._body)
         macs += executed
-        if active.numel() <= TAIL_CELLS:
+        if not bands.needed(active.numel()):
             pixels, executed = self._upsample(trunk, table)
             light.pixels.index_add_(0, active, pixels)
             return macs + executed
@@ -110,10 +115,8 @@ class SparseSRResNet:
     ) -> int:
         """The tail of a large image band by band, so that memory is bounded; the halo's rows are computed twice."""
         macs = 0
-        band = max(16, TAIL_CELLS // width)
-        for top in range(0, height, band):
-            bottom = min(top + band, height)
-            rows = torch.tensor([max(0, top - TAIL_HALO), top, bottom, min(height, bottom + TAIL_HALO)])
+        for band in bands.bands(height, width):
+            rows = torch.tensor([band.first, band.top, band.bottom, band.last])
             first, inner_first, inner_last, last = torch.searchsorted(
                 active, (rows * width).to(torch.int32)
             ).tolist()

@@ -41,6 +41,17 @@ class Tile:
             slice(self.left - self.outer_left, self.right - self.outer_left),
         )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the outer rectangle."""
+        return self.outer_bottom - self.outer_top, self.outer_right - self.outer_left
+
+    @property
+    def cells(self) -> int:
+        """Cells of the outer rectangle."""
+        height, width = self.size
+        return height * width
+
     def scaled(self, factor: int) -> "Tile":
         """The same tile on a grid `factor` times finer."""
         return Tile(*(factor * edge for edge in self._edges()))

@@ -25,6 +25,8 @@ class Outcome(Protocol):
     @property
     def importance(self) -> Floats: ...  # noqa: D102
     @property
+    def macs_curve(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
     def importance_ms(self) -> float: ...  # noqa: D102
     @property
     def infer_ms(self) -> float: ...  # noqa: D102

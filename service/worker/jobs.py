@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from models.budgets import histogram
 from models.images import classify_input
 from service.tasks import SCALE
 from service.worker.decode import ImageRejectedError, decode, flatten
@@ -84,12 +85,15 @@ def _work(outcome: Outcome, pixels: int, *, decode_ms: float, encode_ms: float) 
         active_share=float(outcome.active_share),
         pixels=pixels,
         timings=Timings(decode_ms, float(outcome.importance_ms), float(outcome.infer_ms), encode_ms),
+        macs_curve=outcome.macs_curve,
+        importance_histogram=histogram(outcome.importance),
     )
 
 
 def _importance(values: Floats) -> ImportanceMap:
     height, width = values.shape
-    rounded = np.round(values.astype(np.float64), 4).tolist()
+    # Nine decimals keep float32 values apart: whoever compares them to a threshold finds the cells that ran.
+    rounded = np.round(values.astype(np.float64), 9).tolist()
     return ImportanceMap(int(height), int(width), rounded)
 
 

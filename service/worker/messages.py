@@ -53,7 +53,13 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the image cost, as the native kernels counted it. `pixels` are those of the decoded input."""
+    """What the image cost, as the native kernels counted it.
+
+    Attributes:
+        pixels: of the decoded input.
+        macs_curve: MACs at the thresholds 0, 0.05, ..., 1 (21 values), counted exactly from the image's map.
+        importance_histogram: windows of the map in each twentieth of [0, 1] (20 counts).
+    """
 
     threshold: float
     macs_dense: int
@@ -61,6 +67,8 @@ class Work:
     active_share: float
     pixels: int
     timings: Timings
+    macs_curve: tuple[int, ...]
+    importance_histogram: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

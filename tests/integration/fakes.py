@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
+from models.budgets import CURVE_THRESHOLDS
 from service.api import access
 from service.api.app import create_app
 from service.api.context import AppContext
@@ -24,8 +25,7 @@ from service.metrics import Metrics
 from service.pool.wiring import open_pool
 from service.settings import Settings
 from service.tasks import Task
-from service.tiers import schema
-from service.tiers.store import TierStore
+from service.tiers.opening import open_store
 
 SLOW = 0.111  # 0.4 s
 HANG = 0.222  # for ever
@@ -46,6 +46,7 @@ class FakeOutcome:
     macs_executed: int
     active_share: float
     importance: np.ndarray
+    macs_curve: tuple[int, ...]
     importance_ms: float = 0.1
     infer_ms: float = 0.2
     probabilities: Any = None
@@ -70,6 +71,10 @@ def _pull(threshold: float) -> None:
         _leaked.append(os.urandom(60 * 2**20))
 
 
+def _executed(importance: np.ndarray, threshold: float, dense: int) -> int:
+    return int(dense * (0.05 + 0.95 * float((importance >= threshold).mean())))
+
+
 class FakeEngine:
     torch_version = "0.0-fake"
     isa = "fake"
@@ -80,9 +85,10 @@ class FakeEngine:
     def _outcome(self, seen: np.ndarray, threshold: float, dense: int, **result: Any) -> FakeOutcome:
         gray = seen.mean(axis=2)
         importance = (np.abs(gray - gray.mean()) / 255).astype(np.float32)
+        curve = tuple(_executed(importance, point, dense) for point in CURVE_THRESHOLDS)
         share = float((importance >= threshold).mean())
-        executed = int(dense * (0.05 + 0.95 * share))
-        return FakeOutcome(threshold, dense, executed, share, importance, **result)
+        executed = _executed(importance, threshold, dense)
+        return FakeOutcome(threshold, dense, executed, share, importance, curve, **result)
 
     def classify(self, images: Sequence[np.ndarray], thresholds: Sequence[float]) -> list[FakeOutcome]:
         outcomes = []
@@ -135,11 +141,12 @@ def fake_catalogue() -> Catalogue:
 def fake_app(engine: Any = load_fake, **settings: Any) -> FastAPI:
     values = {"pool": "thread", "slots": 1, "threads": 1, **settings}
     effective = Settings(**values)
-    tiers = TierStore(schema.load(effective.tiers_file))
+    models = fake_catalogue()
+    tiers = open_store(effective.tiers_file, effective.state_dir, models.models)
     metrics = Metrics(tiers)
     keys = access.load(effective.api_keys_file)
     pool = open_pool(effective, metrics, engine)
-    return create_app(AppContext(effective, tiers, fake_catalogue(), pool, metrics, keys))
+    return create_app(AppContext(effective, tiers, models, pool, metrics, keys))
 
 
 @asynccontextmanager

@@ -82,7 +82,7 @@ def test_bands_of_a_large_image_change_nothing(resolver: SRResNet, monkeypatch: 
     sparse = SparseSRResNet(resolver, torch.float32)
     whole, banded = sparse.light_path(x), sparse.light_path(x)
     sparse.heavy_path(whole, active, 61, 19)
-    monkeypatch.setattr("models.inference.srresnet.TAIL_CELLS", 60)
+    monkeypatch.setattr("models.inference.bands.TAIL_CELLS", 60)
     sparse.heavy_path(banded, active, 61, 19)
     torch.testing.assert_close(whole.pixels, banded.pixels, rtol=0, atol=0)
 
