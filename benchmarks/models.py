@@ -28,7 +28,7 @@ from models.images import classify_input
 from models.inference.dense import frozen_copy
 from native import cpu_isa
 from service.tasks import Task
-from service.tiers.schema import load as load_tiers
+from service.tiers.opening import packaged_thresholds
 
 PHOTO = Path(__file__).parents[1] / "docs/samples/astronaut.jpg"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -196,7 +196,7 @@ def _interleaved(runs: list[Timed], seconds: float, label: str) -> list[list[flo
 
 
 def _tiers(task: Task) -> dict[str, float]:
-    return {tier.name: tier.thresholds.of(task) for tier in load_tiers().tiers}
+    return packaged_thresholds(task)
 
 
 def _options() -> argparse.Namespace:

@@ -14,7 +14,7 @@ from models.cards import load_labels
 from models.engine import Classifier, SuperResolver
 from models.images import classify_input
 from service.tasks import Task
-from service.tiers.schema import load as load_tiers
+from service.tiers.opening import packaged_thresholds
 
 PANEL = 448
 CAPTION = 44
@@ -79,7 +79,7 @@ def _read(path: Path) -> Image.Image:
 
 
 def _thresholds(task: Task) -> dict[str, float]:
-    return {tier.name: tier.thresholds.of(task) for tier in load_tiers().tiers}
+    return packaged_thresholds(task)
 
 
 def _square(photo: Image.Image, side: int) -> Image.Image:

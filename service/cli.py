@@ -57,9 +57,9 @@ def _parser(*, command: str) -> argparse.ArgumentParser:
 
 def _tier_thresholds(task: str) -> dict[str, float]:
     from service.tasks import Task
-    from service.tiers.schema import load
+    from service.tiers.opening import packaged_thresholds
 
-    return {tier.name: tier.thresholds.of(Task(task)) for tier in load().tiers}
+    return packaged_thresholds(Task(task))
 
 
 # ---- serve -------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ class Metrics:
         self._config_version.set(snapshot.version)
         for task in Task:
             for tier in snapshot.table.tiers:
-                self._thresholds.labels(task.value, tier.name).set(tier.thresholds.of(task))
+                self._thresholds.labels(task.value, tier.name).set(snapshot.threshold(tier.name, task))
             for name in (*snapshot.names, CUSTOM_TIER):
                 self._costs[task, name] = self._cost(task, name)
             for name in (*snapshot.names, CUSTOM_TIER, NO_TIER):

@@ -17,8 +17,7 @@ from service.metrics import Metrics
 from service.pool.interface import Pool
 from service.pool.wiring import open_pool
 from service.settings import Settings
-from service.tiers import schema
-from service.tiers.store import TierStore
+from service.tiers.opening import open_store
 from service.worker.slot import EngineFactory
 
 log = logging.getLogger("pixeltier.serve")
@@ -31,10 +30,10 @@ def build(settings: Settings, engine: EngineFactory | None = None) -> FastAPI:
         ValueError, FileNotFoundError: what cannot be served and why; ConfigurationError, TierTableError,
             AccessFileError and QuotaExceededError are ValueErrors.
     """
-    tiers = TierStore(schema.load(settings.tiers_file))
+    models = catalogue.load(settings.weights_dir)
+    tiers = open_store(settings.tiers_file, settings.state_dir, models.models)
     metrics = Metrics(tiers)
     pool = open_pool(settings, metrics, engine)
-    models = catalogue.load(settings.weights_dir)
     keys = access.load(settings.api_keys_file)
     return create_app(AppContext(settings, tiers, models, pool, metrics, keys))
 

@@ -40,6 +40,19 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
 
     tiers_file: Path | None = Field(None, description="Tier table (TOML); the packaged one if unset.")
+    tiers_watch_s: float = Field(
+        1.0, ge=0, description="How often the tier file is looked at for changes; 0: only at SIGHUP."
+    )
+    state_dir: Path | None = Field(
+        None,
+        description="Directory that keeps the versions of the tier table; unset: changes end with the process.",
+    )
+    admin_token_file: Path | None = Field(
+        None, description="Tokens of the admin API, NAME:TOKEN a line; without it there is no admin API."
+    )
+    recent_images: int = Field(
+        256, ge=1, le=10_000, description="Images a model whose MAC curves are kept for the dry-run."
+    )
     weights_dir: Path | None = Field(
         None, description="Directory of weights and cards; the packaged one if unset."
     )
@@ -116,7 +129,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "sr_max_output_pixels is below 16 * sr_max_pixels: accepted images could not be answered"
             )
-        for name in ("tiers_file", "api_keys_file"):
+        for name in ("tiers_file", "api_keys_file", "admin_token_file"):
             path: Path | None = getattr(self, name)
             if path is not None and not path.is_file():
                 raise ValueError(f"{name}: there is no file {path}")

@@ -170,4 +170,4 @@ def resolve(options: Options, snapshot: Snapshot, task: Task) -> tuple[str, floa
         tier = snapshot.tier(options.tier)
     except UnknownTierError as error:
         raise ProblemError(Problem.UNKNOWN_TIER, str(error), known_tiers=error.known) from error
-    return tier.name, tier.thresholds.of(task)
+    return tier.name, snapshot.threshold(tier.name, task)

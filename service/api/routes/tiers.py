@@ -6,8 +6,8 @@ from pydantic import BaseModel, Field
 from service.api.context import Context
 from service.catalogue import Model
 from service.tasks import Task
-from service.tiers.expectations import expect
 from service.tiers.schema import Tier
+from service.tiers.store import Snapshot
 
 router = APIRouter(tags=["catalogue"])
 
@@ -44,11 +44,11 @@ class TiersDocument(BaseModel):
     tiers: list[TierDocument]
 
 
-def _of_model(tier: Tier, model: Model) -> TierOfModel:
-    threshold = tier.thresholds.of(model.task)
-    expected = expect(model.expectations, threshold)
+def _of_model(tier: Tier, model: Model, snapshot: Snapshot) -> TierOfModel:
+    resolved = snapshot.resolved(tier.name, model.task)
+    expected = resolved.expected
     return TierOfModel(
-        threshold=threshold,
+        threshold=resolved.threshold,
         expected=None
         if expected is None
         else ExpectationDocument(
@@ -69,7 +69,9 @@ async def tiers(context: Context) -> TiersDocument:
             TierDocument(
                 name=tier.name,
                 description=tier.description,
-                models={task.value: _of_model(tier, context.catalogue.models[task]) for task in Task},
+                models={
+                    task.value: _of_model(tier, context.catalogue.models[task], snapshot) for task in Task
+                },
             )
             for tier in snapshot.table.tiers
         ],

@@ -26,13 +26,13 @@ thresholds = { classify = 0.5, super-resolve = 0.1 }
 def test_the_packaged_table() -> None:
     table = schema.load()
     assert [tier.name for tier in table.tiers] == ["exact", "high", "balanced", "fast", "fastest"]
-    assert [tier.thresholds.of(task) for task in Task for tier in table.tiers[:1]] == [0, 0]
+    assert [tier.thresholds.of(task).threshold for task in Task for tier in table.tiers[:1]] == [0, 0]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("classify = 0.5", "classify = 1.5", "tiers.1.thresholds.classify"),
+        ("classify = 0.5", "classify = 1.5", "tiers.b.thresholds.classify"),
         ("classify = 0.5", "classify = nan", "thresholds.classify"),
         ("classify = 0.5", 'classify = "0.5x"', "thresholds.classify"),
         ("super-resolve = 0.1 }\n[[", "super-resolve = 0.2 }\n[[", "must not have a lower threshold"),
@@ -40,10 +40,10 @@ def test_the_packaged_table() -> None:
         ('default = "a"', "", "default"),
         ('name = "b"', 'name = "a"', "twice"),
         ('name = "b"', 'name = "custom"', "reserved"),
-        ('name = "b"', 'name = "Bad Name"', "tiers.1.name"),
-        ('name = "b"', 'name = "b"\ncolour = 3', "tiers.1.colour"),
+        ('name = "b"', 'name = "Bad Name"', "tiers.Bad Name.name"),
+        ('name = "b"', 'name = "b"\ncolour = 3', "tiers.b.colour"),
         ('default = "a"', 'default = "a"\nextra = 1', "extra"),
-        ("classify = 0.5, ", "", "tiers.1.thresholds.classify"),
+        ("classify = 0.5, ", "", "tiers.b.thresholds.classify"),
         ("[[tiers]]", "[[tiers", "line"),
     ],
 )
