@@ -85,3 +85,61 @@ def _sparse_residual_body(
     isa: str,
 ) -> tuple[Tensor, int]:
     return torch.empty_like(rows), table.shape[0] * macs_per_row
+
+
+@torch.library.register_fake("pixeltier::tile_table")
+def _tile_table(active: Tensor, images: int, height: int, width: int, packed: bool) -> tuple[Tensor, Tensor]:
+    count = torch.library.get_ctx().new_dynamic_size()
+    return active.new_empty((count, 16)), active.new_empty((count, 4))
+
+
+@torch.library.register_fake("pixeltier::child_tile_table")
+def _child_tile_table(parent: Tensor) -> Tensor:
+    return parent.new_empty((parent.shape[0], 16))
+
+
+@torch.library.register_fake("pixeltier::winograd_conv2d")
+def _winograd_conv2d(
+    rows: Tensor,
+    table: Tensor,
+    tile_outputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    residual: Tensor | None,
+    count: int,
+    outputs: int,
+    shuffle: int,
+    isa: str,
+) -> Tensor:
+    children = shuffle * shuffle
+    return rows.new_empty((count * children + 1, outputs // children))
+
+
+@torch.library.register_fake("pixeltier::winograd_conv2d_scatter_")
+def _winograd_conv2d_scatter(
+    trunk: Tensor,
+    rows: Tensor,
+    table: Tensor,
+    tile_outputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    active: Tensor,
+    outputs: int,
+    isa: str,
+) -> None:
+    return None
+
+
+@torch.library.register_fake("pixeltier::winograd_residual_body")
+def _winograd_residual_body(
+    rows: Tensor,
+    table: Tensor,
+    tile_outputs: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor | None],
+    slopes: list[Tensor | None],
+    isa: str,
+) -> Tensor:
+    return torch.empty_like(rows)

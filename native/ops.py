@@ -79,6 +79,47 @@ def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiles:
+    """Where a Winograd convolution reads and writes; made by :func:`tile_table` or :func:`child_tile_table`.
+
+    table: int32 [T, 16], the rows of the 4x4 patch around each of T tiles of 2x2 outputs; outputs: int32
+    [T, 4], the rows it writes, -1 for none; count: output rows in all.
+    """
+
+    table: Tensor
+    outputs: Tensor
+    count: int
+
+    @property
+    def fill(self) -> float:
+        """Share of the tiles' outputs that are wanted: the rest is computed in vain."""
+        return self.count / max(1, self.outputs.numel())
+
+
+def tile_table(active: Tensor, images: int, height: int, width: int, *, packed: bool) -> Tiles:
+    """The 2x2 tiles, aligned to even coordinates, that hold any active cell.
+
+    packed: rows are the active list, as for :func:`packed_table`; otherwise a dense grid in place, as for
+    :func:`dense_table`. IndexError where active does not ascend within the grid.
+    """
+    table, outputs = _ops.tile_table(active, images, height, width, packed)
+    return Tiles(table, outputs, active.shape[0])
+
+
+def child_tile_table(parent: Tensor) -> Tiles:
+    """The same for :func:`child_table`'s grid: the four children of a row of ``parent`` [A, 9] are a tile."""
+    count = parent.shape[0]
+    outputs = torch.arange(4 * count, dtype=torch.int32).view(count, 4)
+    return Tiles(_ops.child_tile_table(parent), outputs, 4 * count)
+
+
+def has_winograd(dtype: torch.dtype, isa: str | None = None) -> bool:
+    """Whether an instruction set ([the one in use]) has a Winograd kernel: all but AMX in bf16 have."""
+    answer: bool = _ops.has_winograd(dtype, isa or cpu_isa())
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
 class PackedWeight:
     """A convolution laid out for the kernels of one instruction set; made by :func:`prepack_weight`.
 
@@ -94,6 +135,7 @@ class PackedWeight:
     shuffle: int
     macs_per_row: int
     isa: str
+    winograd: bool
 
     @property
     def dtype(self) -> torch.dtype:
@@ -128,6 +170,7 @@ def prepack_weight(
     shuffle: int = 1,
     macs_per_row: int | None = None,
     isa: str | None = None,
+    winograd: bool = False,
 ) -> PackedWeight:
     """Lays out a convolution for :func:`sparse_conv2d`.
 
@@ -136,9 +179,14 @@ def prepack_weight(
     either way. shuffle: r of a pixel shuffle that follows; outputs are permuted from torch.nn.PixelShuffle's
     order so that the result's rows are the children's rows. macs_per_row: what one output row counts for,
     where the weight embeds a smaller convolution among structural zeros; kh*kw*I*O otherwise. isa: another
-    set than :func:`cpu_isa`.
+    set than :func:`cpu_isa`. winograd: for tiles (:class:`Tiles`) instead of a table; 3x3 kernels only. The
+    count stays that of the convolution, however few multiplications Winograd needs.
     """
     isa = isa or cpu_isa()
+    if macs_per_row is None:
+        macs_per_row = weight.numel()
+    if winograd:
+        weight = winograd_weight(weight)
     outputs, inputs, height, width = weight.shape
     packed: Tensor = _ops.prepack_weight(weight.detach().to(torch.float32).contiguous(), dtype, shuffle, isa)
     padded: int = _ops.packed_sizes(outputs, inputs, height * width, dtype, isa)[0]
@@ -150,21 +198,52 @@ def prepack_weight(
         outputs=outputs,
         taps=height * width,
         shuffle=shuffle,
-        macs_per_row=height * width * inputs * outputs if macs_per_row is None else macs_per_row,
+        macs_per_row=macs_per_row,
         isa=isa,
+        winograd=winograd,
     )
 
 
+def winograd_weight(weight: Tensor) -> Tensor:
+    """G g G^T of each 3x3 kernel (Lavin & Gray, arXiv 1509.09308): [O, I, 3, 3] to float32 [O, I, 4, 4]."""
+    if weight.shape[2:] != (3, 3):
+        raise ValueError(f"Winograd's F(2x2, 3x3) needs 3x3 kernels, got shape {tuple(weight.shape)}")
+    transform = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype=torch.float64)
+    return (transform @ weight.detach().double() @ transform.t()).float()
+
+
+def _check_layout(where: Tensor | Tiles, *layers: PackedWeight) -> None:
+    """A table goes with plain weights, tiles with Winograd's."""
+    if any(layer.winograd != isinstance(where, Tiles) for layer in layers):
+        raise ValueError("a weight packed with winograd=True needs Tiles, any other one a table")
+
+
 def sparse_conv2d(
-    rows: Tensor, table: Tensor, packed: PackedWeight, residual: Tensor | None = None
+    rows: Tensor, table: Tensor | Tiles, packed: PackedWeight, residual: Tensor | None = None
 ) -> tuple[Tensor, int]:
     """``activate(convolution + bias + residual)`` of the rows a table names.
 
-    rows: [R + 1, I] with its last row zero; table: int32 [A, T] of row numbers 0 to R; residual: like the
-    result, with or without its zero row. Returns the rows [A*r*r + 1, O/(r*r)] (r: the shuffle), the last one
+    rows: [R + 1, I] with its last row zero; table: int32 [A, T] of row numbers 0 to R, or Tiles for a weight
+    packed for Winograd; residual: like the result, with or without its zero row. Returns the rows [A*r*r + 1, O/(r*r)] (r: the shuffle), the last one
     zero, and the multiply-adds executed. IndexError where the table names a row that does not exist;
     ValueError or TypeError where shapes or types do not fit each other.
     """
+    _check_layout(table, packed)
+    if isinstance(table, Tiles):
+        out: Tensor = _ops.winograd_conv2d(
+            rows,
+            table.table,
+            table.outputs,
+            packed.weight,
+            packed.bias,
+            packed.slope,
+            residual,
+            table.count,
+            packed.outputs,
+            packed.shuffle,
+            packed.isa,
+        )
+        return out, table.count * packed.macs_per_row
     result: tuple[Tensor, int] = _ops.sparse_conv2d(
         rows,
         table,
@@ -181,31 +260,46 @@ def sparse_conv2d(
 
 
 def sparse_conv2d_scatter_(
-    trunk: Tensor, rows: Tensor, table: Tensor, packed: PackedWeight, active: Tensor
+    trunk: Tensor, rows: Tensor, table: Tensor | Tiles, packed: PackedWeight, active: Tensor
 ) -> int:
     """``trunk[active] = activate(trunk[active] + convolution + bias)``, in place.
 
-    trunk: [R + 1, O]; rows: [S + 1, I], not of the trunk's memory; table: int32 [A, T]; active: int32 [A],
-    ascending rows of the trunk. Rows that are not active keep their values. Returns the multiply-adds
+    trunk: [R + 1, O]; rows: [S + 1, I], not of the trunk's memory; table: int32 [A, T], or Tiles of A output
+    rows for a weight packed for Winograd; active: int32 [A], ascending rows of the trunk. Rows that are not active keep their values. Returns the multiply-adds
     executed. Errors as for :func:`sparse_conv2d`.
     """
     if packed.shuffle != 1:
         raise ValueError(
             f"a scatter cannot shuffle pixels, got a weight packed with shuffle={packed.shuffle}"
         )
+    _check_layout(table, packed)
+    if isinstance(table, Tiles):
+        _ops.winograd_conv2d_scatter_(
+            trunk,
+            rows,
+            table.table,
+            table.outputs,
+            packed.weight,
+            packed.bias,
+            packed.slope,
+            active,
+            packed.outputs,
+            packed.isa,
+        )
+        return table.count * packed.macs_per_row
     _ops.sparse_conv2d_scatter_(
         trunk, rows, table, packed.weight, packed.bias, packed.slope, active, packed.outputs, packed.isa
     )
     return table.shape[0] * packed.macs_per_row
 
 
-def sparse_residual_body(rows: Tensor, table: Tensor, layers: Sequence[PackedWeight]) -> tuple[Tensor, int]:
+def sparse_residual_body(rows: Tensor, table: Tensor | Tiles, layers: Sequence[PackedWeight]) -> tuple[Tensor, int]:
     """A chain of residual blocks over packed rows, in one call and two buffers.
 
     For each pair of layers ``x = act2(x + conv2(act1(conv1(x))))``; a last, single layer closes the body with
     ``act(rows + conv(x))``. Bit for bit what the same calls of :func:`sparse_conv2d` give. rows: [A + 1, C]
-    with its last row zero; table: int32 [A, T] of these rows; layers: packed for C inputs and C outputs, T
-    taps, without shuffle. Returns rows [A + 1, C] and the multiply-adds executed. Errors as for
+    with its last row zero; table: int32 [A, T] of these rows, or Tiles for layers packed for Winograd; layers:
+    packed for C inputs and C outputs, T taps, without shuffle. Returns rows [A + 1, C] and the multiply-adds executed. Errors as for
     :func:`sparse_conv2d`.
     """
     if any(layer.shuffle != 1 for layer in layers) or len({layer.isa for layer in layers}) != 1:
@@ -213,13 +307,18 @@ def sparse_residual_body(rows: Tensor, table: Tensor, layers: Sequence[PackedWei
             "a body needs layers packed for one instruction set and without shuffle, got "
             + (", ".join(sorted({f"{layer.isa} shuffle={layer.shuffle}" for layer in layers})) or "none")
         )
+    _check_layout(table, *layers)
+    macs_per_row = sum(layer.macs_per_row for layer in layers)
+    weights = [layer.weight for layer in layers]
+    biases = [layer.bias for layer in layers]
+    slopes = [layer.slope for layer in layers]
+    isa = layers[0].isa
+    if isinstance(table, Tiles):
+        body: Tensor = _ops.winograd_residual_body(
+            rows, table.table, table.outputs, weights, biases, slopes, isa
+        )
+        return body, table.count * macs_per_row
     result: tuple[Tensor, int] = _ops.sparse_residual_body(
-        rows,
-        table,
-        [layer.weight for layer in layers],
-        [layer.bias for layer in layers],
-        [layer.slope for layer in layers],
-        sum(layer.macs_per_row for layer in layers),
-        layers[0].isa,
+        rows, table, weights, biases, slopes, macs_per_row, isa
     )
     return result

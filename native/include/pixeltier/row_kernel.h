@@ -35,6 +35,14 @@ struct ConvArguments {
   const int32_t* out_rows;  // null: row i
 };
 
+// The same by Winograd's F(2x2, 3x3), in tiles of up to four output rows: conv.table is [tiles, 16], the rows
+// of each tile's 4x4 input patch, conv.taps is 16 and the weights are transformed ones; out[out_rows[i]] is
+// computed for each i that `outputs` names.
+struct TileArguments {
+  ConvArguments conv;
+  const int32_t* outputs;  // [tiles, 4]: (0, 0), (0, 1), (1, 0), (1, 1) of the tile; -1: not wanted
+};
+
 struct Range {
   int64_t begin, end;
 };
@@ -81,6 +89,8 @@ struct RowKernel {
   // Computes the output blocks `blocks` of the rows `rows`. Never reads outside of `rows`: a table entry
   // beyond row_count is read as the zero row, and makes the answer false.
   bool (*run)(const ConvArguments& arguments, Range rows, Range blocks);
+  // Computes all outputs of the tiles `tiles`, as `run` does; null where rows are faster.
+  bool (*run_tiles)(const TileArguments& arguments, Range tiles);
   // Register-only multiply-adds, `steps` blocks of them; returns how many: the peak that `run` is measured
   // against.
   int64_t (*spin)(int64_t steps);

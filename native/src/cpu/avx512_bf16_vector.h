@@ -20,11 +20,13 @@ struct NativeBFloat16 {
   static void claim(Sum& sum) { __asm__ volatile("" : "+v"(sum)); }
   static Sum zero() { return _mm512_setzero_ps(); }
   static Sum floats(const float* p) { return _mm512_loadu_ps(p); }
+  static void keep(float* p, Sum v) { _mm512_storeu_ps(p, v); }
   static Sum load(const Element* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   static Sum load(const Element* p, int64_t n) { return widen(_mm256_maskz_loadu_epi16(mask(n), p)); }
   static void store(Element* p, Sum v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(v)); }
   static void store(Element* p, Sum v, int64_t n) { _mm256_mask_storeu_epi16(p, mask(n), narrow(v)); }
   static Sum add(Sum a, Sum b) { return _mm512_add_ps(a, b); }
+  static Sum subtract(Sum a, Sum b) { return _mm512_sub_ps(a, b); }
   static Sum activate(Sum v, Sum slope) {
     return _mm512_mask_mul_ps(v, _mm512_cmp_ps_mask(v, zero(), _CMP_NGT_UQ), v, slope);
   }

@@ -10,7 +10,7 @@
 //   lanes, vectors, depth        outputs in a vector, vectors in a block, inputs that one accumulate takes
 //   rows                         most rows in a block
 //   Sum, Operand, Weight         register types: float sums, an input for all lanes, weights of all lanes
-//   zero() floats(p) add(a, b) activate(sum, slope)             on Sum
+//   zero() floats(p) keep(p, sum) add(a, b) subtract(a, b) activate(sum, slope)      on Sum and float memory
 //   load(p[, n]) store(p, sum[, n])                             rows of Element to and from Sum
 //   claim(sum)                                                  an optimisation barrier
 //   weight(p) operand(p) operand_tail(p) accumulate(sum, operand, weight)
@@ -245,12 +245,6 @@ int64_t spin(int64_t steps) {
   }
   block.claim();
   return steps * V::rows * V::vectors * V::lanes * V::depth;
-}
-
-// What a file of one instruction set exports.
-template <class V>
-constexpr RowKernel make_row_kernel(Isa isa, Element element) {
-  return {isa, element, {V::lanes, V::vectors, V::depth, V::depth}, V::rows, &run_rows<V>, &spin<V>};
 }
 
 }  // namespace pixeltier

@@ -72,6 +72,49 @@ void packed_table(const int32_t* active, int64_t count, int64_t begin, int64_t e
   }
 }
 
+int64_t tile_table(const int32_t* position, int64_t count, Grid grid, bool packed, int32_t* table,
+                   int32_t* outputs) {
+  int64_t tiles = 0;
+  const auto inside = [&grid](int64_t y, int64_t x) {
+    return y >= 0 && y < grid.height && x >= 0 && x < grid.width;
+  };
+  for (int64_t n = 0; n < grid.images; n++) {
+    const int64_t first = n * grid.height * grid.width;
+    const auto place = [&](int64_t y, int64_t x) {
+      return inside(y, x) ? position[first + y * grid.width + x] : -1;
+    };
+    const auto row = [&](int64_t y, int64_t x) {
+      if (!packed)
+        return static_cast<int32_t>(inside(y, x) ? first + y * grid.width + x : grid.cells());
+      const int32_t at = place(y, x);
+      return at < 0 ? static_cast<int32_t>(count) : at;
+    };
+    for (int64_t y = 0; y < grid.height; y += 2)
+      for (int64_t x = 0; x < grid.width; x += 2) {
+        const int32_t places[] = {place(y, x), place(y, x + 1), place(y + 1, x), place(y + 1, x + 1)};
+        if (std::all_of(places, places + 4, [](int32_t p) { return p < 0; })) continue;
+        if (table) {
+          std::copy(places, places + 4, outputs + 4 * tiles);
+          for (int64_t k = 0; k < 16; k++) table[16 * tiles + k] = row(y + k / 4 - 1, x + k % 4 - 1);
+        }
+        tiles++;
+      }
+  }
+  return tiles;
+}
+
+bool child_tile_table(const int32_t* parent, int64_t count, int64_t begin, int64_t end, int32_t* table) {
+  bool valid = true;
+  for (int64_t i = begin; i < end; i++)
+    for (int64_t k = 0; k < 16; k++) {
+      const int64_t y = k / 4 + 1, x = k % 4 + 1;  // children, from the upper left neighbour's on
+      const int64_t from = parent[9 * i + y / 2 * 3 + x / 2];
+      valid &= from >= 0 && from <= count;
+      table[16 * i + k] = static_cast<int32_t>(from == count ? 4 * count : 4 * from + 2 * (y & 1) + (x & 1));
+    }
+  return valid;
+}
+
 bool child_table(const int32_t* parent, int64_t count, int64_t begin, int64_t end, int64_t parent_kernel,
                  int64_t kernel, int32_t* table) {
   const int64_t pad = kernel / 2, parent_pad = parent_kernel / 2, parent_taps = parent_kernel * parent_kernel;

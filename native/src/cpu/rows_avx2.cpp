@@ -4,8 +4,8 @@
 
 #include <cstring>
 
-#include "micro_kernel.h"
 #include "row_kernels.h"
+#include "winograd_kernel.h"
 
 namespace pixeltier {
 namespace {
@@ -20,11 +20,13 @@ struct Avx2Float {
   static void claim(Sum& sum) { __asm__ volatile("" : "+x"(sum)); }
   static Sum zero() { return _mm256_setzero_ps(); }
   static Sum floats(const float* p) { return _mm256_loadu_ps(p); }
+  static void keep(float* p, Sum v) { _mm256_storeu_ps(p, v); }
   static Sum load(const Element* p) { return _mm256_loadu_ps(p); }
   static Sum load(const Element* p, int64_t n) { return _mm256_maskload_ps(p, mask(n)); }
   static void store(Element* p, Sum v) { _mm256_storeu_ps(p, v); }
   static void store(Element* p, Sum v, int64_t n) { _mm256_maskstore_ps(p, mask(n), v); }
   static Sum add(Sum a, Sum b) { return _mm256_add_ps(a, b); }
+  static Sum subtract(Sum a, Sum b) { return _mm256_sub_ps(a, b); }
   static Sum activate(Sum v, Sum slope) {
     return _mm256_blendv_ps(_mm256_mul_ps(v, slope), v, _mm256_cmp_ps(v, zero(), _CMP_GT_OQ));
   }

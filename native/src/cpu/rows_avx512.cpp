@@ -4,8 +4,8 @@
 
 #include <cstring>
 
-#include "micro_kernel.h"
 #include "row_kernels.h"
+#include "winograd_kernel.h"
 
 namespace pixeltier {
 namespace {
@@ -20,11 +20,13 @@ struct Avx512Float {
   static void claim(Sum& sum) { __asm__ volatile("" : "+v"(sum)); }
   static Sum zero() { return _mm512_setzero_ps(); }
   static Sum floats(const float* p) { return _mm512_loadu_ps(p); }
+  static void keep(float* p, Sum v) { _mm512_storeu_ps(p, v); }
   static Sum load(const Element* p) { return _mm512_loadu_ps(p); }
   static Sum load(const Element* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static void store(Element* p, Sum v) { _mm512_storeu_ps(p, v); }
   static void store(Element* p, Sum v, int64_t n) { _mm512_mask_storeu_ps(p, mask(n), v); }
   static Sum add(Sum a, Sum b) { return _mm512_add_ps(a, b); }
+  static Sum subtract(Sum a, Sum b) { return _mm512_sub_ps(a, b); }
   static Sum activate(Sum v, Sum slope) {
     return _mm512_mask_mul_ps(v, _mm512_cmp_ps_mask(v, zero(), _CMP_NGT_UQ), v, slope);
   }

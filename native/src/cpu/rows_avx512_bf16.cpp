@@ -1,8 +1,8 @@
 // bf16 rows on AVX-512 with its bf16 instructions: 14 x 2 accumulators of 16 lanes, two inputs an
 // instruction.
 #include "avx512_bf16_vector.h"
-#include "micro_kernel.h"
 #include "row_kernels.h"
+#include "winograd_kernel.h"
 
 namespace pixeltier {
 

@@ -1,8 +1,8 @@
 // fp32 and bf16 rows with the compiler's own vectors: SSE2 on x86-64, NEON on Arm.
 #include <cstring>
 
-#include "micro_kernel.h"
 #include "row_kernels.h"
+#include "winograd_kernel.h"
 
 #if defined(__ARM_NEON)
 #include <arm_neon.h>
@@ -35,6 +35,7 @@ struct PortableFloat {
     std::memcpy(&v, p, sizeof v);
     return v;
   }
+  static void keep(float* p, Sum v) { std::memcpy(p, &v, sizeof v); }
   static Sum load(const Element* p) { return floats(p); }
   static Sum load(const Element* p, int64_t n) {
     Float4 v{};
@@ -44,6 +45,7 @@ struct PortableFloat {
   static void store(Element* p, Sum v) { std::memcpy(p, &v, sizeof v); }
   static void store(Element* p, Sum v, int64_t n) { std::memcpy(p, &v, n * sizeof(float)); }
   static Sum add(Sum a, Sum b) { return a + b; }
+  static Sum subtract(Sum a, Sum b) { return a - b; }
   static Sum activate(Sum v, Sum slope) { return v > Float4{} ? v : v * slope; }
 
   static Weight weight(const Element* p) { return floats(p); }

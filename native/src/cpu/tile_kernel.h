@@ -14,12 +14,9 @@
 //   apart
 #pragma once
 
-#include <cstdlib>
-#include <memory>
-#include <new>
-
 #include "avx512_bf16_vector.h"
 #include "micro_kernel.h"
+#include "thread_scratch.h"
 
 namespace pixeltier {
 namespace {
@@ -33,23 +30,6 @@ struct TileSource {
   const BFloat16* data;
   int64_t stride;  // bytes
 };
-
-// Memory that is kept between calls: at most one buffer a thread, as large as the largest request.
-template <class Item>
-Item* thread_scratch(int64_t count) {
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<void, Free> buffer;
-  thread_local int64_t capacity = 0;
-  const int64_t bytes = (count * static_cast<int64_t>(sizeof(Item)) + 63) / 64 * 64;
-  if (bytes > capacity) {
-    buffer.reset(std::aligned_alloc(64, bytes));
-    capacity = buffer ? bytes : 0;
-    if (!buffer) throw std::bad_alloc();
-  }
-  return static_cast<Item*>(buffer.get());
-}
 
 inline void copy_row(const BFloat16* from, int64_t inputs, BFloat16* to, int64_t padded) {
   int64_t i = 0;
@@ -214,7 +194,7 @@ int64_t spin_tiles(int64_t steps) {
 
 template <class T>
 constexpr RowKernel make_tile_kernel(Isa isa) {
-  return {isa, Element::bf16, kTileLayout, kBlockRows, &run_tiles<T>, &spin_tiles<T>};
+  return {isa, Element::bf16, kTileLayout, kBlockRows, &run_tiles<T>, nullptr, &spin_tiles<T>};
 }
 
 }  // namespace

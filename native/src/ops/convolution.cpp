@@ -7,6 +7,7 @@
 
 #include "checks.h"
 #include "isa.h"
+#include "pixeltier/plan.h"
 
 namespace pixeltier {
 namespace {
@@ -80,6 +81,21 @@ PackedConvolution check_convolution(const at::Tensor& rows, const at::Tensor& ta
   return c;
 }
 
+void check_trunk(const at::Tensor& trunk, const at::Tensor& rows, const at::Tensor& active, int64_t count,
+                 int64_t outputs) {
+  check_tensor(trunk, "trunk", 2, rows.scalar_type());
+  check_tensor(active, "active", 1, at::kInt);
+  TORCH_CHECK_VALUE(trunk.size(0) >= 1 && trunk.size(1) == outputs, "trunk must be [rows + 1, ", outputs,
+                    "], got ", trunk.sizes());
+  TORCH_CHECK_VALUE(active.size(0) == count, "active must name one row for each of the table's ", count,
+                    ", got ", active.size(0));
+  TORCH_CHECK_VALUE(!trunk.storage().is_alias_of(rows.storage()), "trunk and rows must not share memory");
+  const auto* to = active.const_data_ptr<int32_t>();
+  const int64_t wrong = first_invalid(to, count, trunk.size(0) - 1);
+  TORCH_CHECK_INDEX(wrong < 0, "active must ascend strictly within the trunk's ", trunk.size(0) - 1,
+                    " rows, got ", to[wrong], " at position ", wrong);
+}
+
 ConvArguments conv_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table) {
   ConvArguments a{};
   a.rows = rows.const_data_ptr();
@@ -112,6 +128,35 @@ void run_convolution(const PackedConvolution& c, const ConvArguments& arguments,
     }
   });
   TORCH_CHECK_INDEX(valid, "the table names a row outside of 0 to ", arguments.row_count);
+}
+
+TileArguments tile_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table,
+                             const at::Tensor& outputs, int64_t count) {
+  check_tensor(outputs, "outputs", 2, at::kInt);
+  TORCH_CHECK_VALUE(table.size(1) == 16 && outputs.size(0) == table.size(0) && outputs.size(1) == 4,
+                    "tiles need a table [tiles, 16] and outputs [tiles, 4], got ", table.sizes(), " and ",
+                    outputs.sizes());
+  const auto* to = outputs.const_data_ptr<int32_t>();
+  int64_t wanted = 0;
+  for (int64_t i = 0; i < outputs.numel(); i++) {
+    TORCH_CHECK_INDEX(to[i] >= -1 && to[i] < count, "a tile's outputs must be rows 0 to ", count - 1,
+                      " or -1, got ", to[i]);
+    wanted += to[i] >= 0;
+  }
+  TORCH_CHECK_VALUE(wanted == count, "the tiles must name each of ", count, " output rows once, got ", wanted);
+  return {conv_arguments(c, rows, table), to};
+}
+
+void run_tiles(const PackedConvolution& c, const TileArguments& arguments, int64_t tiles) {
+  const RowKernel& kernel = *c.kernel;
+  TORCH_CHECK_TYPE(kernel.run_tiles, "instruction set '", isa_name(kernel.isa), "' has no Winograd kernel");
+  const int64_t groups = std::min<int64_t>(divide_up(tiles, kernel.rows), at::get_num_threads());
+  std::atomic<bool> valid{true};
+  at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; g++)
+      if (!kernel.run_tiles(arguments, {tiles * g / groups, tiles * (g + 1) / groups})) valid = false;
+  });
+  TORCH_CHECK_INDEX(valid, "the table names a row outside of 0 to ", arguments.conv.row_count);
 }
 
 }  // namespace pixeltier

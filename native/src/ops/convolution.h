@@ -29,11 +29,22 @@ PackedConvolution check_convolution(const at::Tensor& rows, const at::Tensor& ta
                                     const std::optional<at::Tensor>& slope, int64_t outputs,
                                     const std::string& isa);
 
+// Checks what a scatter writes to: `active` names `count` rows of the trunk, whose memory `rows` does not share.
+void check_trunk(const at::Tensor& trunk, const at::Tensor& rows, const at::Tensor& active, int64_t count,
+                 int64_t outputs);
+
 // Pointers and sizes of a checked convolution; residual and out are the caller's to set.
 ConvArguments conv_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table);
 
 // Runs it for `count` table rows on torch's threads; IndexError where the table names a row that does not
 // exist.
 void run_convolution(const PackedConvolution& c, const ConvArguments& arguments, int64_t count);
+
+// The rows of `count` outputs that Winograd's tiles name, checked: table [tiles, 16], outputs [tiles, 4].
+TileArguments tile_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table,
+                             const at::Tensor& outputs, int64_t count);
+
+// As run_convolution, tile by tile; TypeError where the instruction set has no kernel for it.
+void run_tiles(const PackedConvolution& c, const TileArguments& arguments, int64_t tiles);
 
 }  // namespace pixeltier

@@ -4,27 +4,10 @@
 // tensors; its Python surface gives the multiply-adds.
 #include <torch/library.h>
 
-#include "checks.h"
 #include "convolution.h"
-#include "pixeltier/plan.h"
 
 namespace pixeltier {
 namespace {
-
-void check_trunk(const at::Tensor& trunk, const at::Tensor& rows, const at::Tensor& active, int64_t count,
-                 int64_t outputs) {
-  check_tensor(trunk, "trunk", 2, rows.scalar_type());
-  check_tensor(active, "active", 1, at::kInt);
-  TORCH_CHECK_VALUE(trunk.size(0) >= 1 && trunk.size(1) == outputs, "trunk must be [rows + 1, ", outputs,
-                    "], got ", trunk.sizes());
-  TORCH_CHECK_VALUE(active.size(0) == count, "active must name one row for each of the table's ", count,
-                    ", got ", active.size(0));
-  TORCH_CHECK_VALUE(!trunk.storage().is_alias_of(rows.storage()), "trunk and rows must not share memory");
-  const auto* to = active.const_data_ptr<int32_t>();
-  const int64_t wrong = first_invalid(to, count, trunk.size(0) - 1);
-  TORCH_CHECK_INDEX(wrong < 0, "active must ascend strictly within the trunk's ", trunk.size(0) - 1,
-                    " rows, got ", to[wrong], " at position ", wrong);
-}
 
 void sparse_conv2d_scatter_(at::Tensor& trunk, const at::Tensor& rows, const at::Tensor& table,
                             const at::Tensor& weight, const std::optional<at::Tensor>& bias,
