@@ -6,6 +6,7 @@
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -122,11 +123,22 @@ def _request(
         for name, value in parameters.items()
         if value is not None
     }
-    headers = {"Content-Type": "application/octet-stream"}
+    headers = {"Content-Type": "application/octet-stream", **_trace_headers()}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
     body = image.read_bytes() if isinstance(image, Path) else image
     return route, body, query, headers
+
+
+def _trace_headers() -> dict[str, str]:
+    """The caller's trace context, where its program traces: what it never imported, we do not either."""
+    if "opentelemetry.trace" not in sys.modules:
+        return {}
+    from opentelemetry import propagate
+
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return headers
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

@@ -1,10 +1,12 @@
-"""One JSON line an event; on a terminal the same facts in colour."""
+"""One JSON line an event; on a terminal the same facts in colour. No secret passes."""
 
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
+
+from service import redaction
 
 LogFormat = Literal["auto", "json", "text"]
 
@@ -42,7 +44,8 @@ class JsonFormatter(logging.Formatter):
         line |= _extra(record)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        text = json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps(redaction.clean(line), ensure_ascii=False) if redaction.suspicious(text) else text
 
 
 class TerminalFormatter(logging.Formatter):
@@ -51,10 +54,13 @@ class TerminalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format one event."""
         time = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
-        facts = " ".join(f"\x1b[2m{name}={_END}{_shown(value)}" for name, value in _extra(record).items())
+        extra = redaction.clean(_extra(record))
+        facts = " ".join(f"\x1b[2m{name}={_END}{_shown(value)}" for name, value in extra.items())
         colour = _COLOURS.get(record.levelname, "")
-        line = f"{time} {colour}{record.levelname.lower():7}{_END} {record.getMessage()} {facts}".rstrip()
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        event = redaction.redact(record.getMessage())
+        line = f"{time} {colour}{record.levelname.lower():7}{_END} {event} {facts}".rstrip()
+        traceback = self.formatException(record.exc_info) if record.exc_info else ""
+        return line + ("\n" + redaction.redact(traceback) if traceback else "")
 
 
 def _shown(value: object) -> str:

@@ -204,7 +204,8 @@ class Metrics:
         total_s = record.elapsed_ms / 1000.0
         self._http_open.dec()
         self._http_requests.labels(shown, route, str(status or 499)).inc()
-        self._http_duration.labels(shown, route).observe(total_s)
+        exemplar = {"trace_id": record.trace.trace_id} if record.traced and record.trace else None
+        self._http_duration.labels(shown, route).observe(total_s, exemplar)
         task = record.task or TASK_ROUTES.get(route)
         if task is None:
             return

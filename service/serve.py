@@ -18,6 +18,7 @@ from service.pool.interface import Pool
 from service.pool.wiring import open_pool
 from service.settings import Settings
 from service.tiers.opening import open_store
+from service.tracing import open_tracer
 from service.worker.slot import EngineFactory
 
 log = logging.getLogger("pixeltier.serve")
@@ -35,7 +36,8 @@ def build(settings: Settings, engine: EngineFactory | None = None) -> FastAPI:
     metrics = Metrics(tiers)
     pool = open_pool(settings, metrics, engine)
     keys = access.load(settings.api_keys_file)
-    return create_app(AppContext(settings, tiers, models, pool, metrics, keys))
+    tracer = open_tracer(settings.tracing)
+    return create_app(AppContext(settings, tiers, models, pool, metrics, keys, tracer))
 
 
 class Server(uvicorn.Server):

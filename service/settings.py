@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     cors_origins: tuple[str, ...] = Field(
         ("*",), description="Origins that browsers may call from (JSON list)."
     )
+    tracing: Literal["off", "otlp", "console"] = Field(
+        "off",
+        description="OpenTelemetry spans, to an OTLP/HTTP collector or printed; OTEL_* variables say more.",
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="auto: colour on a terminal, else JSON."
     )

@@ -12,6 +12,7 @@ from service.metrics import Metrics
 from service.pool.interface import Pool
 from service.settings import Settings
 from service.tiers.store import TierStore
+from service.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class AppContext:
     pool: Pool
     metrics: Metrics
     access: Access
+    tracer: Tracer | None = None
 
 
 def _context(request: Request) -> AppContext:

@@ -10,10 +10,12 @@ import uuid
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import trace_context
 from service.api.problems import Problem, ProblemError
 from service.api.record import SCOPE_KEY, RequestRecord
 from service.metrics import Metrics
 from service.tiers.store import TierStore
+from service.tracing import Trace, Tracer
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -26,10 +28,13 @@ log = logging.getLogger("pixeltier.request")
 class RequestMiddleware:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, tiers: TierStore) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, tiers: TierStore, tracer: Tracer | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._tiers = tiers
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -38,6 +43,7 @@ class RequestMiddleware:
             return
         record = scope[SCOPE_KEY] = RequestRecord(_request_id(scope), self._tiers.snapshot.version)
         self._metrics.begun()
+        trace = self._begin_trace(scope, record)
         status = 0
         head = scope["method"] == "HEAD"
         if head:  # every GET route answers HEAD too, without its body
@@ -62,15 +68,26 @@ class RequestMiddleware:
             if not status:
                 await problem.response(record.request_id, scope["path"])(scope, receive, send_with_headers)
         finally:
-            self._account(scope, record, status)
+            self._account(scope, record, status, trace)
 
-    def _account(self, scope: Scope, record: RequestRecord, status: int) -> None:
+    def _begin_trace(self, scope: Scope, record: RequestRecord) -> Trace | None:
+        """Note the caller's trace, for the log; with tracing on, open a span below it."""
+        if self._tracer is None or scope["path"] in QUIET_ROUTES:
+            record.trace = trace_context.read(scope["headers"])
+            return None
+        trace = self._tracer.begin(scope)
+        record.trace, record.traced = trace.context, True
+        return trace
+
+    def _account(self, scope: Scope, record: RequestRecord, status: int, trace: Trace | None) -> None:
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"]
         self._metrics.observe(record, method=method, route=route, status=status)
+        if trace is not None:
+            trace.end(record, route=route, method=method, status=status)
         level = logging.DEBUG if route in QUIET_ROUTES and status < 400 else logging.INFO
         if log.isEnabledFor(level):
-            where = {"method": method, "path": scope["path"][:200], "status": status}
+            where = {"method": method, "route": route, "path": scope["path"][:200], "status": status}
             log.log(level, "request", extra={**where, **record.log_fields()})
 
 

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from service.api.problems import Problem
 from service.tasks import NO_TIER, Task
+from service.trace_context import TraceContext
 from service.worker.messages import Work
 
 SCOPE_KEY = "pixeltier.record"
@@ -29,13 +30,18 @@ EXPOSED_HEADERS = (
     "Retry-After",
     "RateLimit",
     "RateLimit-Policy",
+    "traceresponse",
 )
 """What CORS lets a page read."""
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Filled in while a request passes through; whoever learns a fact writes it here."""
+    """Filled in while a request passes through; whoever learns a fact writes it here.
+
+    `answered` is when the slot's answer came, by the monotonic clock; `trace` is this request's own span where it
+    is `traced`, else the caller's.
+    """
 
     request_id: str
     config_version: int
@@ -47,8 +53,14 @@ class RequestRecord:
     model_version: str | None = None
     problem: Problem | None = None
     queue_ms: float | None = None
+    slot_ms: float | None = None
+    answered: float | None = None
+    predicted_slot_ms: float | None = None
+    max_latency_ms: float | None = None
     work: Work | None = None
     client: str | None = None
+    trace: TraceContext | None = None
+    traced: bool = False
 
     @property
     def elapsed_ms(self) -> float:
@@ -78,17 +90,32 @@ class RequestRecord:
         shown["total"] = self.elapsed_ms
         return shown
 
+    @property
+    def predicted_ms(self) -> float | None:
+        """What `total` was expected to be when the job went to its slot, by the latency model."""
+        if self.predicted_slot_ms is None or self.slot_ms is None:
+            return None
+        answered = self.elapsed_ms if self.answered is None else (self.answered - self.started) * 1000.0
+        return answered - self.slot_ms + self.predicted_slot_ms
+
+    def timings(self) -> dict[str, float]:
+        """The stages, and the prediction where there is one."""
+        predicted = self.predicted_ms
+        return self.stages() | ({} if predicted is None else {"predicted": predicted})
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The response headers of CONVENTIONS, as far as their values are known."""
         values: dict[str, str] = {
             "x-request-id": self.request_id,
             "x-config-version": str(self.config_version),
-            "server-timing": ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.stages().items()),
+            "server-timing": ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.timings().items()),
         }
+        if self.traced and self.trace is not None:
+            values["traceresponse"] = self.trace.header()
         if self.tier != NO_TIER:
             values |= {"x-tier": self.tier, "x-tier-effective": self.tier_effective}
         if self.threshold is not None:
-            values["x-threshold"] = f"{self.threshold:.6g}"
+            values["x-threshold"] = f"{self.threshold:.9g}"  # enough digits to name a float32
         if self.model_version is not None:
             values["x-model-version"] = self.model_version
         if self.work is not None:
@@ -108,6 +135,8 @@ class RequestRecord:
             "config_version": self.config_version,
             "outcome": "ok" if self.problem is None else self.problem.kind.type,
             "client": self.client,
+            "trace_id": self.trace.trace_id if self.trace else None,
+            "span_id": self.trace.span_id if self.trace else None,
             "ms": {name: round(ms, 2) for name, ms in self.stages().items()},
         }
         if self.work is not None:

@@ -86,11 +86,11 @@ async def test_openmetrics_is_negotiated() -> None:
 
 async def test_live_work_stands_beside_what_calibration_promised() -> None:
     """The fake cards promise 0.9 t of the MACs saved; calibration promises 1 - t of the windows active."""
-    threshold = load().tiers[3].thresholds.classify
     async with running(fake_app()) as client:
         bodies = [(await client.post("/v1/classify?tier=fast", content=png(30, 20))).json() for _ in range(3)]
         found = _samples((await client.get("/metrics")).text)
     labels = {"model": "classify", "tier": "fast"}
+    threshold = bodies[0]["threshold"]
     dense = sum(body["macs"]["dense"] for body in bodies)
     assert found[_key("pixeltier_macs_expected_total", **labels)] == pytest.approx(
         dense * (1 - 0.9 * threshold)
