@@ -6,14 +6,13 @@ are the same numbers (docs/counting.md); a budget is met by the lowest threshold
 
 import functools
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from models import counting
 from models.inference import bands
 
 Floats = npt.NDArray[np.float32]
@@ -27,20 +26,37 @@ HISTOGRAM_BINS = 20
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The most MACs that an image may take; None is no limit. Of two limits the tighter one holds.
+    """The most that an image may cost; None is no limit, and of several limits the tightest one holds.
 
-    `ratio` is of the dense network's MACs on the same image, `macs` is absolute.
+    Attributes:
+        macs_ratio: of the dense network's MACs on the same image. Never exceeded: an image that takes more even at
+            threshold 1 is `Infeasible`.
+        target_macs: MACs; an image that takes more at threshold 1 runs at 1.
+        active_share: of the image's cells; likewise.
     """
 
-    ratio: float | None = None
-    macs: int | None = None
+    macs_ratio: float | None = None
+    target_macs: int | None = None
+    active_share: float | None = None
 
-    def limit(self, dense: int) -> int | None:
-        """The limit in MACs for an image whose dense network takes `dense`."""
-        limits = [] if self.macs is None else [self.macs]
-        if self.ratio is not None:
-            limits.append(int(self.ratio * dense))
-        return min(limits, default=None)
+    def __bool__(self) -> bool:
+        return self != UNLIMITED
+
+    def threshold(self, cost: "Cost", floor: float) -> float | None:
+        """The lowest threshold from `floor` on that keeps within the budget, None where there is none."""
+        found: float | None = floor
+        if self.target_macs is not None:
+            found = threshold_within(cost.macs, floor, self.target_macs)
+        if self.active_share is not None and found is not None:
+            found = threshold_within(cost.count_cells(), found, int(self.active_share * cost.cells))
+        if found is None:
+            found = 1.0
+        if self.macs_ratio is None:
+            return found
+        return threshold_within(cost.macs, found, int(self.macs_ratio * cost.macs_dense))
+
+
+UNLIMITED = Budget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +67,29 @@ class Infeasible:
     macs_dense: int
 
 
-class MacsCount(Protocol):
-    """An image's executed MACs as a function of the threshold; never rises with it."""
+class Count(Protocol):
+    """Executed MACs, or active cells, as a function of the threshold; never rises with it."""
 
     @property
     def values(self) -> Floats:
         """The thresholds, ascending, just above which the count may fall."""
 
     def at(self, thresholds: Floats) -> Counts:
-        """MACs at each of some thresholds."""
+        """The count at each of some thresholds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an image would cost at any threshold, before it is computed; `count_cells` counts its active cells."""
+
+    macs: Count
+    macs_dense: int
+    count_cells: Callable[[], Count]
+    cells: int
+
+    def infeasible(self) -> "Infeasible":
+        """What to say where no threshold meets the budget."""
+        return Infeasible(_one(self.macs, 1.0), self.macs_dense)
 
 
 class ActiveSum:
@@ -68,29 +98,35 @@ class ActiveSum:
     def __init__(self, values: Floats, weights: Counts) -> None:
         known = np.where(np.isnan(values), -np.inf, values).astype(np.float32)
         order = np.argsort(known)
-        self.values: Floats = known[order]
+        self._values: Floats = known[order]
         self._reach = np.zeros(len(order) + 1, dtype=np.int64)
         self._reach[:-1] = np.cumsum(weights[order][::-1])[::-1]
 
     @property
+    def values(self) -> Floats:
+        """See Count."""
+        return self._values
+
+    @property
     def highest(self) -> np.float32:
         """The largest value; -inf of none."""
-        return self.values[-1] if len(self.values) else np.float32(-np.inf)
+        return self._values[-1] if len(self._values) else np.float32(-np.inf)
 
     def at(self, thresholds: Floats) -> Counts:
-        """The sum at each of some thresholds."""
-        sums: Counts = self._reach[np.searchsorted(self.values, thresholds, side="left")]
+        """See Count."""
+        sums: Counts = self._reach[np.searchsorted(self._values, thresholds, side="left")]
         return sums
 
 
-class ClassifyMacs:
-    """Executed MACs of ResNet-18 on one image.
+class ClassifyCount:
+    """A count over ResNet-18's active cells of one image.
 
     Args:
         windows: float32 [ceil(height / window), ceil(width / window)]; the stages as fine as them repeat them.
         coarser: the score maps of the later stages, which average windows (`models.networks.resnet18`).
         height, width: the stem's output grid.
-        always: MACs that no threshold saves.
+        cell: what an active cell of each of the four stages counts.
+        always: what comes on top at any threshold.
     """
 
     def __init__(
@@ -100,43 +136,41 @@ class ClassifyMacs:
         height: int,
         width: int,
         window: int,
+        cell: tuple[int, ...],
         always: int,
     ) -> None:
-        stages = len(counting.resnet18_stage_sizes(1, 1))
-        first = stages - len(coarser)
-        # One sum of MACs serves all stages that share the windows: each window weighs what its cells cost.
-        self._fine = ActiveSum(windows.ravel(), _window_macs(height, width, window, first))
-        self._best_cells = sum(counting.resnet18_cell(stage) for stage in range(first))
+        first = len(cell) - len(coarser)
+        # One sum serves all stages that share the windows: each window weighs what its cells count.
+        self._fine = ActiveSum(windows.ravel(), _window_weights(height, width, window, cell[:first]))
+        self._best_cells = sum(cell[:first])
         self._coarse = [
-            (counting.resnet18_cell(first + index), ActiveSum(scores.ravel(), np.ones(scores.size, np.int64)))
-            for index, scores in enumerate(coarser)
+            (weight, ActiveSum(scores.ravel(), np.ones(scores.size, np.int64)))
+            for weight, scores in zip(cell[first:], coarser, strict=True)
         ]
         self._always = always
 
     @property
     def values(self) -> Floats:
-        """See MacsCount."""
+        """See Count."""
         return np.unique(np.concatenate([self._fine.values, *(stage.values for _, stage in self._coarse)]))
 
     def at(self, thresholds: Floats) -> Counts:
-        """See MacsCount. The best cell of each stage is always active."""
+        """See Count. The best cell of each stage is always active."""
         fine = np.where(thresholds <= self._fine.highest, self._fine.at(thresholds), self._best_cells)
         total: Counts = self._always + fine
-        for cell, stage in self._coarse:
-            total += cell * np.maximum(1, stage.at(thresholds))
+        for weight, stage in self._coarse:
+            total += weight * np.maximum(1, stage.at(thresholds))
         return total
 
 
 @functools.lru_cache(maxsize=16)
-def _window_macs(height: int, width: int, window: int, stages: int) -> Counts:
-    """MACs of the active cells that each window of a map stands for in the first stages, flat."""
+def _window_weights(height: int, width: int, window: int, cell: tuple[int, ...]) -> Counts:
+    """What the active cells that each window of a map stands for count in the first stages, flat."""
     rows, columns = -(-height // window), -(-width // window)
     total = np.zeros((rows, columns), dtype=np.int64)
-    for stage in range(stages):
-        cells = window >> stage
-        total += counting.resnet18_cell(stage) * np.outer(
-            _overlap(rows, cells, 0, height), _overlap(columns, cells, 0, width)
-        )
+    for stage, weight in enumerate(cell):
+        side = window >> stage
+        total += weight * np.outer(_overlap(rows, side, 0, height), _overlap(columns, side, 0, width))
         height, width = (height + 1) // 2, (width + 1) // 2
     return total.ravel()
 
@@ -162,8 +196,8 @@ class TileMacs:
         self._macs = macs
         self._cells = height * width
         self._importance = importance
-        self._columns = _overlap(importance.shape[1], window, 0, width)
-        self._rows = (window, height)
+        self._window = window
+        self._width = width
         self._active = self._sum_of_rows(0, height)
         self._bands = (
             [
@@ -176,11 +210,11 @@ class TileMacs:
 
     @property
     def values(self) -> Floats:
-        """See MacsCount."""
+        """See Count."""
         return self._active.values
 
     def at(self, thresholds: Floats) -> Counts:
-        """See MacsCount. A tail that runs in bands computes the rows of their halos twice."""
+        """See Count. A tail that runs in bands computes the rows of their halos twice."""
         active = self._active.at(thresholds)
         tail = active.copy()
         if self._bands:
@@ -191,43 +225,49 @@ class TileMacs:
         return self._cells * self._macs.always + active * self._macs.body + tail * self._macs.tail
 
     def _sum_of_rows(self, first: int, last: int) -> ActiveSum:
-        window, height = self._rows
-        rows = _overlap(self._importance.shape[0], window, first, min(last, height))
-        touched = rows > 0
-        weights = np.outer(rows[touched], self._columns)
-        return ActiveSum(self._importance[touched].ravel(), weights.ravel())
+        return active_cells(self._importance, self._window, (first, last), (0, self._width))
 
 
-class SumOfMacs:
-    """Executed MACs of several tiles at one threshold, and what runs besides."""
+def active_cells(
+    importance: Floats, window: int, rows: tuple[int, int], columns: tuple[int, int]
+) -> ActiveSum:
+    """The active ones of the cells in a rectangle, given as first and past-the-last row and column."""
+    down = _overlap(importance.shape[0], window, *rows)
+    across = _overlap(importance.shape[1], window, *columns)
+    touched = np.ix_(down > 0, across > 0)
+    return ActiveSum(importance[touched].ravel(), np.outer(down[down > 0], across[across > 0]).ravel())
 
-    def __init__(self, parts: Iterable[MacsCount], besides: int = 0) -> None:
+
+class SumOfCounts:
+    """The counts of several tiles at one threshold, and what comes on top at any."""
+
+    def __init__(self, parts: Iterable[Count], besides: int = 0) -> None:
         self._parts = tuple(parts)
         self._besides = besides
 
     @property
     def values(self) -> Floats:
-        """See MacsCount."""
+        """See Count."""
         return np.unique(np.concatenate([part.values for part in self._parts]))
 
     def at(self, thresholds: Floats) -> Counts:
-        """See MacsCount."""
+        """See Count."""
         total = np.full(len(thresholds), self._besides, dtype=np.int64)
         for part in self._parts:
             total += part.at(thresholds)
         return total
 
 
-def threshold_within(count: MacsCount, floor: float, limit: int | None) -> float | None:
-    """The lowest threshold in [floor, 1] at which an image takes no more than `limit` MACs.
+def threshold_within(count: Count, floor: float, limit: int) -> float | None:
+    """The lowest threshold in [floor, 1] at which a count is no more than `limit`.
 
     Between two neighbouring values of the map every threshold gives the same mask; the lowest of them, the
-    float32 after the lower value, stands for all. A limit of None, or one that `floor` meets, gives `floor` itself.
+    float32 after the lower value, stands for all. A limit that `floor` meets gives `floor` itself.
 
     Returns:
-        The threshold; None where even 1 takes more.
+        The threshold; None where even 1 gives more.
     """
-    if limit is None or _one(count, floor) <= limit:
+    if _one(count, floor) <= limit:
         return floor
     after = np.nextafter(count.values, np.float32(np.inf), dtype=np.float32)
     after = after[(after > np.float32(floor)) & (after <= 1)]
@@ -235,12 +275,7 @@ def threshold_within(count: MacsCount, floor: float, limit: int | None) -> float
     return float(after[found]) if found < len(after) else None
 
 
-def least(count: MacsCount) -> int:
-    """MACs at threshold 1."""
-    return _one(count, 1.0)
-
-
-def curve(count: MacsCount) -> tuple[int, ...]:
+def curve(count: Count) -> tuple[int, ...]:
     """MACs at `CURVE_THRESHOLDS`."""
     return tuple(count.at(np.array(CURVE_THRESHOLDS, dtype=np.float32)).tolist())
 
@@ -251,7 +286,7 @@ def histogram(importance: Floats) -> tuple[int, ...]:
     return tuple(np.bincount(np.maximum(bins, 0), minlength=HISTOGRAM_BINS).tolist())
 
 
-def _one(count: MacsCount, threshold: float) -> int:
+def _one(count: Count, threshold: float) -> int:
     return int(count.at(np.array([threshold], dtype=np.float32))[0])
 
 

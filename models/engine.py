@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,7 +13,16 @@ import torch
 from torch import Tensor
 
 from models import budgets, counting
-from models.budgets import Budget, CellMacs, ClassifyMacs, Infeasible, SumOfMacs, TileMacs
+from models.budgets import (
+    UNLIMITED,
+    Budget,
+    CellMacs,
+    ClassifyCount,
+    Cost,
+    Infeasible,
+    SumOfCounts,
+    TileMacs,
+)
 from models.calibration import Calibration
 from models.cards import ModelCard
 from models.checkpoints import load_resnet18, load_srresnet
@@ -66,9 +76,6 @@ class SuperResolution(Outcome):
     image: Pixels
 
 
-UNLIMITED = Budget()
-
-
 def inference_dtype(precision: Precision) -> torch.dtype:
     """bfloat16 where the processor multiplies it natively, unless the caller says otherwise."""
     if precision == "auto":
@@ -116,15 +123,14 @@ class Classifier:
         height, width = pixels.shape[-2:]
         stem = self._network.stem(pixels.sub_(self._mean).mul_(self._scale))
         importance = self._calibrate(self._network.window_logits(stem))
-        dense = counting.resnet18_dense(height, width, self._network.shape.classes)
-        counts = self._counts(stem, importance, (height, width))
+        costs = self._costs(stem, importance, (height, width))
         solved = [
-            budgets.threshold_within(count, floor, limit.limit(dense))
-            for count, floor, limit in zip(counts, thresholds, limits, strict=True)
+            budget.threshold(cost, floor)
+            for cost, floor, budget in zip(costs, thresholds, limits, strict=True)
         ]
         results: list[Classification | Infeasible | None] = [
-            None if threshold is not None else Infeasible(budgets.least(count), dense)
-            for count, threshold in zip(counts, solved, strict=True)
+            cost.infeasible() if threshold is None else None
+            for cost, threshold in zip(costs, solved, strict=True)
         ]
         places = [place for place, threshold in enumerate(solved) if threshold is not None]
         found = [threshold for threshold in solved if threshold is not None]
@@ -139,31 +145,38 @@ class Classifier:
         for index, place in enumerate(places):
             results[place] = Classification(
                 threshold=found[index],
-                macs_dense=dense,
+                macs_dense=costs[place].macs_dense,
                 macs_executed=run.macs[index],
                 active_share=run.active_share[index],
                 importance=importance[index, 0].numpy(),
-                macs_curve=budgets.curve(counts[place]),
+                macs_curve=budgets.curve(costs[place].macs),
                 importance_ms=1000 * (mapped - start),
                 infer_ms=1000 * (done - mapped),
                 probabilities=probabilities[index],
             )
         return [result for result in results if result is not None]
 
-    def _counts(self, stem: Tensor, importance: Tensor, input_size: tuple[int, int]) -> list[ClassifyMacs]:
+    def _costs(self, stem: Tensor, importance: Tensor, input_size: tuple[int, int]) -> list[Cost]:
         """What each image of a batch takes at any threshold."""
-        window = self._network.shape.window
+        window, classes = self._network.shape.window, self._network.shape.classes
         height, width = stem.shape[-2:]
-        coarser = [
+        sizes = stage_sizes(height, width)
+        pooled = [
             pool_to_windows(importance, 2**stage // window).numpy()
-            for stage in range(len(stage_sizes(height, width)))
+            for stage in range(len(sizes))
             if 2**stage > window
         ]
         fixed = self._network.fixed_macs(*input_size)
-        return [
-            ClassifyMacs(windows[0], [scores[index, 0] for scores in coarser], height, width, window, fixed)
-            for index, windows in enumerate(importance.numpy())
-        ]
+        macs = tuple(counting.resnet18_cell(stage) for stage in range(len(sizes)))
+        dense = counting.resnet18_dense(*input_size, classes)
+        costs = []
+        for index, windows in enumerate(importance.numpy()):
+            count = partial(
+                ClassifyCount, windows[0], [score[index, 0] for score in pooled], height, width, window
+            )
+            count_cells = partial(count, (1,) * len(sizes), 0)
+            costs.append(Cost(count(macs, fixed), dense, count_cells, sum(h * w for h, w in sizes)))
+        return costs
 
 
 class SuperResolver:
@@ -219,28 +232,29 @@ class _Upscaling:
         self._tiles = list(split(self._height, self._width, halo=network.halo, align=8))
         self._dense = self._height * self._width * counting.srresnet_dense()
         self._importance_s = self._infer_s = 0.0
-        self._maps: list[_TileMap] = []
 
     def run(self, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
         """Solve the budget, then compute tile by tile."""
-        limit = budget.limit(self._dense)
-        if limit is None:
+        if not budget:
             return self._compute(threshold, (self._map(tile) for tile in self._tiles), besides=0)
         several = len(self._tiles) > 1
+        maps = []
         for tile in self._tiles:
             mapped = self._map(tile)
             if several:
                 mapped.light = None
-            self._maps.append(mapped)
+            maps.append(mapped)
         besides = self._network.light_macs * sum(tile.cells for tile in self._tiles) if several else 0
-        count = SumOfMacs([mapped.count for mapped in self._maps], besides)
-        solved = budgets.threshold_within(count, threshold, limit)
-        if solved is None:
-            return Infeasible(budgets.least(count), self._dense)
-        result = self._compute(solved, self._maps, besides)
-        if result.macs_executed > limit:
-            raise RuntimeError(f"the kernels executed {result.macs_executed} MACs of a budget of {limit}")
-        return result
+        cost = Cost(
+            SumOfCounts([mapped.count for mapped in maps], besides),
+            self._dense,
+            partial(self._count_cells, maps),
+            self._height * self._width,
+        )
+        start = time.perf_counter()
+        solved = budget.threshold(cost, threshold)
+        self._importance_s += time.perf_counter() - start
+        return cost.infeasible() if solved is None else self._compute(solved, maps, besides)
 
     def _compute(self, threshold: float, maps: Iterable[_TileMap], besides: int) -> SuperResolution:
         image = np.empty((SCALE * self._height, SCALE * self._width, 3), dtype=np.uint8)
@@ -286,6 +300,19 @@ class _Upscaling:
         count = TileMacs(windows[0, 0].numpy(), *tile.size, self._window, macs)
         self._importance_s += time.perf_counter() - start
         return _TileMap(tile, windows, count, light)
+
+    def _count_cells(self, maps: Sequence[_TileMap]) -> SumOfCounts:
+        """Active cells of the image itself: each tile's core."""
+        cores = (mapped.tile.inner for mapped in maps)
+        return SumOfCounts(
+            budgets.active_cells(
+                mapped.windows[0, 0].numpy(),
+                self._window,
+                (down.start, down.stop),
+                (across.start, across.stop),
+            )
+            for mapped, (down, across) in zip(maps, cores, strict=True)
+        )
 
     def _pixels(self, tile: Tile) -> Tensor:
         return torch.from_numpy(np.array(self._image[tile.outer])).permute(2, 0, 1)[None].float() / 255

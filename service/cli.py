@@ -169,6 +169,17 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--tier", help="quality tier [the service's default]")
     parser.add_argument("--threshold", type=float, help="0 to 1, instead of a tier")
+    parser.add_argument(
+        "--max-macs-ratio", type=float, metavar="R", help="never more than this share of the dense MACs"
+    )
+    parser.add_argument(
+        "--max-latency-ms", type=float, metavar="MS", help="target for the time in the service"
+    )
+
+
+def _quality(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("tier", "threshold", "max_macs_ratio", "max_latency_ms")
+    return {name: getattr(options, name) for name in names}
 
 
 def _client(options: argparse.Namespace) -> Any:
@@ -200,9 +211,7 @@ def _classify(options: argparse.Namespace) -> int:
     with _client(options) as client:
         for file in _progress(options.files):
             try:
-                answer = client.classify(
-                    file, tier=options.tier, threshold=options.threshold, top_k=options.top_k
-                )
+                answer = client.classify(file, **_quality(options), top_k=options.top_k)
             except (PixeltierError, OSError) as error:
                 failed += 1
                 print(f"{file}: {error}", file=sys.stderr)
@@ -225,13 +234,7 @@ def _upscale(options: argparse.Namespace) -> int:
     with _client(options) as client:
         for file in _progress(options.files):
             try:
-                answer = client.upscale(
-                    file,
-                    tier=options.tier,
-                    threshold=options.threshold,
-                    format=format_,
-                    quality=options.quality,
-                )
+                answer = client.upscale(file, **_quality(options), format=format_, quality=options.quality)
                 target = _target(file, options.output, format_)
                 target.write_bytes(answer.body)
             except (PixeltierError, OSError) as error:

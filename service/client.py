@@ -52,6 +52,8 @@ class Cost:
     config_version: int
     model_version: str
     timings_ms: dict[str, float]
+    predicted_ms: float | None = None
+    """What the service expected `timings_ms["total"]` to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
 
 def _cost(response: httpx.Response) -> Cost:
     headers = response.headers
+    predicted = headers.get("X-Latency-Predicted-Ms")
     timings = {}
     for part in headers.get("Server-Timing", "").split(","):
         name, _, duration = part.strip().partition(";dur=")
@@ -176,6 +179,7 @@ def _cost(response: httpx.Response) -> Cost:
         config_version=int(headers["X-Config-Version"]),
         model_version=headers["X-Model-Version"],
         timings_ms=timings,
+        predicted_ms=float(predicted) if predicted else None,
     )
 
 
@@ -255,10 +259,22 @@ class Client(_Base):
         *,
         tier: str | None = None,
         threshold: float | None = None,
+        max_macs_ratio: float | None = None,
+        max_latency_ms: float | None = None,
         top_k: int | None = None,
     ) -> Classification:
-        """Name what an image shows."""
-        return _classification(self._post("/v1/classify", image, tier=tier, threshold=threshold, top_k=top_k))
+        """Name what an image shows, at a tier or threshold, within a budget (see docs/api.md)."""
+        return _classification(
+            self._post(
+                "/v1/classify",
+                image,
+                tier=tier,
+                threshold=threshold,
+                max_macs_ratio=max_macs_ratio,
+                max_latency_ms=max_latency_ms,
+                top_k=top_k,
+            )
+        )
 
     def upscale(
         self,
@@ -266,13 +282,22 @@ class Client(_Base):
         *,
         tier: str | None = None,
         threshold: float | None = None,
+        max_macs_ratio: float | None = None,
+        max_latency_ms: float | None = None,
         format: Literal["png", "webp", "jpeg"] | None = None,  # noqa: A002 - the parameter's name in the API
         quality: int | None = None,
     ) -> Upscaled:
-        """Enlarge an image four times."""
+        """Enlarge an image four times, at a tier or threshold, within a budget (see docs/api.md)."""
         return _upscaled(
             self._post(
-                "/v1/super-resolve", image, tier=tier, threshold=threshold, format=format, quality=quality
+                "/v1/super-resolve",
+                image,
+                tier=tier,
+                threshold=threshold,
+                max_macs_ratio=max_macs_ratio,
+                max_latency_ms=max_latency_ms,
+                format=format,
+                quality=quality,
             )
         )
 
@@ -334,11 +359,21 @@ class AsyncClient(_Base):
         *,
         tier: str | None = None,
         threshold: float | None = None,
+        max_macs_ratio: float | None = None,
+        max_latency_ms: float | None = None,
         top_k: int | None = None,
     ) -> Classification:
-        """Name what an image shows."""
+        """Name what an image shows, at a tier or threshold, within a budget (see docs/api.md)."""
         return _classification(
-            await self._post("/v1/classify", image, tier=tier, threshold=threshold, top_k=top_k)
+            await self._post(
+                "/v1/classify",
+                image,
+                tier=tier,
+                threshold=threshold,
+                max_macs_ratio=max_macs_ratio,
+                max_latency_ms=max_latency_ms,
+                top_k=top_k,
+            )
         )
 
     async def upscale(
@@ -347,13 +382,22 @@ class AsyncClient(_Base):
         *,
         tier: str | None = None,
         threshold: float | None = None,
+        max_macs_ratio: float | None = None,
+        max_latency_ms: float | None = None,
         format: Literal["png", "webp", "jpeg"] | None = None,  # noqa: A002 - the parameter's name in the API
         quality: int | None = None,
     ) -> Upscaled:
-        """Enlarge an image four times."""
+        """Enlarge an image four times, at a tier or threshold, within a budget (see docs/api.md)."""
         return _upscaled(
             await self._post(
-                "/v1/super-resolve", image, tier=tier, threshold=threshold, format=format, quality=quality
+                "/v1/super-resolve",
+                image,
+                tier=tier,
+                threshold=threshold,
+                max_macs_ratio=max_macs_ratio,
+                max_latency_ms=max_latency_ms,
+                format=format,
+                quality=quality,
             )
         )
 

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from service import __version__
 from service.api.problems import OUTCOMES
 from service.api.record import STAGES, RequestRecord
+from service.latency_metrics import LatencyMetrics
 from service.pool.dispatcher import resident_bytes
 from service.pool.interface import Pool, RestartReason, SlotState
 from service.tasks import CUSTOM_TIER, NO_TIER, Task
@@ -137,6 +138,7 @@ class Metrics:
             ["version", "torch", "isa"],
             registry=registry,
         )
+        self._latency = LatencyMetrics(registry)
         ProcessCollector(registry=registry)
         self._costs: dict[tuple[Task, str], _Cost] = {}
         self._stage_children: dict[tuple[Task, str], Histogram] = {}
@@ -225,6 +227,7 @@ class Metrics:
         cost.active.observe(work.active_share)
         cost.calibrated.inc(1.0 - work.threshold)
         self._pixels.labels(task.value).observe(work.pixels)
+        self._latency.observe(record, task)
 
     def _expected_share(self, task: Task, threshold: float) -> float:
         """Executed MACs over dense ones that the card predicts; 1 where it has no curve."""

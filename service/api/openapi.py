@@ -35,6 +35,7 @@ INFERENCE_PROBLEMS = documented(
     Problem.UNSUPPORTED_MEDIA_TYPE,
     Problem.VALIDATION,
     Problem.UNKNOWN_TIER,
+    Problem.BUDGET_INFEASIBLE,
     Problem.UNDECODABLE_IMAGE,
     Problem.WORKER_CRASHED,
     Problem.INTERNAL,
@@ -63,6 +64,7 @@ RESULT_HEADERS = {
     "X-Macs-Dense": _header("integer", "MACs of the dense network on this image."),
     "X-Macs-Executed": _header("integer", "MACs that were run."),
     "X-Macs-Saved-Ratio": _header("number", "1 - executed / dense."),
+    "X-Latency-Predicted-Ms": _header("number", "What the latency model expected `total` to be."),
 }
 
 DESCRIPTION = """\

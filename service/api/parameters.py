@@ -27,6 +27,29 @@ ThresholdValue = Annotated[
         description="Share of an average image to skip, instead of a tier: 0 computes every pixel.",
     ),
 ]
+MaxMacsRatio = Annotated[
+    float,
+    Field(
+        gt=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Most MACs to execute, as a share of the dense network's on this image. Never exceeded: the "
+        "threshold is raised as far as the image's own importance map demands. Without tier or threshold: the "
+        "best quality within it.",
+        examples=[0.4],
+    ),
+]
+MaxLatencyMs = Annotated[
+    float,
+    Field(
+        gt=0.0,
+        le=600_000.0,
+        allow_inf_nan=False,
+        description="Target for the milliseconds from the request's first byte to its answer, queue included: the "
+        "threshold is raised as far as the service's latency model demands. See `predicted` in Server-Timing.",
+        examples=[250],
+    ),
+]
 Degradable = Annotated[
     bool, Field(description="Whether a faster tier may answer under load; X-Tier-Effective then names it.")
 ]
@@ -45,6 +68,8 @@ class _Common(BaseModel):
 
     tier: TierText | None = None
     threshold: ThresholdValue | None = None
+    max_macs_ratio: MaxMacsRatio | None = None
+    max_latency_ms: MaxLatencyMs | None = None
     degradable: Degradable | None = None
     include: Include | None = None
 
@@ -65,6 +90,8 @@ class SuperResolveQuery(_Common):
 class _CommonHeaders(BaseModel):
     x_tier: TierText | None = None
     x_threshold: ThresholdValue | None = None
+    x_max_macs_ratio: MaxMacsRatio | None = None
+    x_max_latency_ms: MaxLatencyMs | None = None
     x_degradable: Degradable | None = None
     x_include: Include | None = None
     x_request_timeout_ms: Annotated[
@@ -109,6 +136,8 @@ class Options(BaseModel):
 
     tier: str | None = None
     threshold: float | None = None
+    max_macs_ratio: float | None = None
+    max_latency_ms: float | None = None
     degradable: bool = False
     include: Literal["importance"] | None = None
     top_k: int = 5
@@ -166,6 +195,8 @@ def resolve(options: Options, snapshot: Snapshot, task: Task) -> tuple[str, floa
     """
     if options.threshold is not None:
         return CUSTOM_TIER, options.threshold
+    if options.tier is None and (options.max_macs_ratio is not None or options.max_latency_ms is not None):
+        return CUSTOM_TIER, 0.0  # a budget instead of a tier: the best quality within it
     try:
         tier = snapshot.tier(options.tier)
     except UnknownTierError as error:

@@ -1,8 +1,10 @@
 """From a request's image to a slot's answer: limits, deadline, disconnect, the pool's errors as problems."""
 
 import asyncio
+import dataclasses
 import logging
 import math
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -16,8 +18,17 @@ from service.api.parameters import Options, resolve
 from service.api.problems import Problem, ProblemError
 from service.api.record import RequestRecord, record_of
 from service.pool import interface as pool
-from service.tasks import Task
-from service.worker.messages import ClassifyAnswer, Failed, Job, Rejected, SuperResolveAnswer
+from service.tasks import CUSTOM_TIER, Task
+from service.tiers.store import Snapshot
+from service.worker.messages import (
+    ClassifyAnswer,
+    CostLimits,
+    Failed,
+    Infeasible,
+    Job,
+    Rejected,
+    SuperResolveAnswer,
+)
 
 log = logging.getLogger("pixeltier.api")
 
@@ -78,10 +89,28 @@ async def submit(
     record.threshold = threshold
     record.model_version = context.catalogue.models[task].version
     deadline = deadline_of(request, context, options)
-    wanted = pool.Request(make_job(body, threshold), tier, deadline, urgency, pixels)
+    record.max_latency_ms = options.max_latency_ms
+    wanted = pool.Request(
+        job=_limited(make_job(body, threshold), options, snapshot, tier),
+        tier=tier,
+        deadline=deadline,
+        urgency=urgency,
+        pixels=pixels,
+        max_latency_ms=options.max_latency_ms,
+        began=record.started,
+    )
     done = await _until_disconnect(request, _run(context.pool, wanted))
-    record.queue_ms = done.queue_ms
-    return _answer(done, record)
+    record.queue_ms, record.slot_ms, record.answered = done.queue_ms, done.slot_ms, time.monotonic()
+    record.predicted_slot_ms = done.predicted_ms
+    return _answer(done, record, options)
+
+
+def _limited(job: Job, options: Options, snapshot: Snapshot, tier: str) -> Job:
+    """The job with the request's budget, and the cap of its tier."""
+    share = None if tier == CUSTOM_TIER else snapshot.resolved(tier, job.task).max_active_share
+    if options.max_macs_ratio is None and share is None:
+        return job
+    return dataclasses.replace(job, limits=CostLimits(macs_ratio=options.max_macs_ratio, active_share=share))
 
 
 async def in_time(request: Request, reading: Coroutine[Any, Any, bytes], deadline: float) -> bytes:
@@ -129,6 +158,10 @@ async def _run(workers: pool.Pool, wanted: pool.Request) -> pool.Done:
         ) from error
     except pool.DeadlineExceededError as error:
         raise ProblemError(Problem.DEADLINE_EXCEEDED, str(error)) from error
+    except pool.LatencyInfeasibleError as error:
+        least = math.ceil(error.least_ms)
+        detail = f"max_latency_ms {wanted.max_latency_ms:g}: {error}"
+        raise ProblemError(Problem.BUDGET_INFEASIBLE, detail, least_budget=least) from error
     except pool.WorkerCrashedError as error:
         raise ProblemError(Problem.WORKER_CRASHED, str(error)) from error
 
@@ -156,8 +189,15 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _answer(done: pool.Done, record: RequestRecord) -> ClassifyAnswer | SuperResolveAnswer:
+def _answer(done: pool.Done, record: RequestRecord, options: Options) -> ClassifyAnswer | SuperResolveAnswer:
     answer = done.answer
+    if isinstance(answer, Infeasible):
+        least = math.ceil(answer.macs_least / answer.macs_dense * 1e6) / 1e6  # rounded up: it must suffice
+        detail = (
+            f"max_macs_ratio {options.max_macs_ratio:g}: this image takes at least {least:g} of the dense "
+            f"network's MACs ({answer.macs_least} of {answer.macs_dense}), at threshold 1"
+        )
+        raise ProblemError(Problem.BUDGET_INFEASIBLE, detail, least_budget=least)
     if isinstance(answer, Rejected):
         raise ProblemError(Problem.of_type(answer.kind), answer.detail)
     if isinstance(answer, Failed):

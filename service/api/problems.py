@@ -32,7 +32,7 @@ class Problem(Enum):
         "unknown-tier", 422, "There is no such tier", "Use one of `known_tiers`; see GET /v1/tiers."
     )
     BUDGET_INFEASIBLE = Kind(
-        "budget-infeasible", 422, "The budget cannot be met", "Ask for at least the budget named in `detail`."
+        "budget-infeasible", 422, "The budget cannot be met", "Ask for at least `least_budget`."
     )
     UNDECODABLE_IMAGE = Kind(
         "undecodable-image", 422, "The image cannot be decoded", "Send a complete JPEG, PNG or WebP image."
@@ -60,6 +60,24 @@ class Problem(Enum):
         "unauthorized", 401, "No valid credentials", "Send Authorization: Bearer with a valid key."
     )
     FORBIDDEN = Kind("forbidden", 403, "Not allowed", "Ask the operator for a key that allows this.")
+    PRECONDITION_REQUIRED = Kind(
+        "config-conflict",
+        428,
+        "The change must say what it is based on",
+        "Send If-Match with the ETag of GET /admin/v1/tiers, or * for whatever is in force.",
+    )
+    CONFIG_CONFLICT = Kind(
+        "config-conflict",
+        412,
+        "The table was changed meanwhile",
+        "Read the table again, look at what changed, and repeat.",
+    )
+    CONFIG_NOT_STORED = Kind(
+        "config-not-stored",
+        507,
+        "The change could not be stored",
+        "Nothing changed. See that the state directory has room and can be written; the log has the cause.",
+    )
     NOT_FOUND = Kind("not-found", 404, "There is nothing here", "See /docs for the routes.")
     METHOD_NOT_ALLOWED = Kind(
         "method-not-allowed", 405, "The method is not allowed", "Use a method named in Allow."
@@ -122,6 +140,10 @@ class ProblemDocument(BaseModel):
     errors: list[FieldError] | None = None
     known_tiers: list[str] | None = None
     retry_after_s: int | None = None
+    current_version: int | None = Field(None, description="Of the tier table, where a change was overtaken.")
+    least_budget: float | None = Field(
+        None, description="The least value of the budget parameter that this image can be served within now."
+    )
 
 
 class ProblemError(Exception):
@@ -135,6 +157,8 @@ class ProblemError(Exception):
         errors: list[FieldError] | None = None,
         known_tiers: tuple[str, ...] | None = None,
         retry_after_s: int | None = None,
+        current_version: int | None = None,
+        least_budget: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -143,6 +167,8 @@ class ProblemError(Exception):
         self.errors = errors
         self.known_tiers = known_tiers
         self.retry_after_s = retry_after_s
+        self.current_version = current_version
+        self.least_budget = least_budget
         self.headers = headers or {}
 
     def document(self, request_id: str) -> ProblemDocument:
@@ -158,6 +184,8 @@ class ProblemError(Exception):
             errors=self.errors,
             known_tiers=None if self.known_tiers is None else list(self.known_tiers),
             retry_after_s=self.retry_after_s,
+            current_version=self.current_version,
+            least_budget=self.least_budget,
         )
 
     def response(self, request_id: str, path: str) -> Response:

@@ -27,6 +27,7 @@ EXPOSED_HEADERS = (
     "X-Macs-Dense",
     "X-Macs-Executed",
     "X-Macs-Saved-Ratio",
+    "X-Latency-Predicted-Ms",
     "Retry-After",
     "RateLimit",
     "RateLimit-Policy",
@@ -98,17 +99,12 @@ class RequestRecord:
         answered = self.elapsed_ms if self.answered is None else (self.answered - self.started) * 1000.0
         return answered - self.slot_ms + self.predicted_slot_ms
 
-    def timings(self) -> dict[str, float]:
-        """The stages, and the prediction where there is one."""
-        predicted = self.predicted_ms
-        return self.stages() | ({} if predicted is None else {"predicted": predicted})
-
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The response headers of CONVENTIONS, as far as their values are known."""
         values: dict[str, str] = {
             "x-request-id": self.request_id,
             "x-config-version": str(self.config_version),
-            "server-timing": ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.timings().items()),
+            "server-timing": ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.stages().items()),
         }
         if self.traced and self.trace is not None:
             values["traceresponse"] = self.trace.header()
@@ -121,6 +117,8 @@ class RequestRecord:
         if self.work is not None:
             values["x-macs-dense"] = str(self.work.macs_dense)
             values["x-macs-executed"] = str(self.work.macs_executed)
+            if (predicted_ms := self.predicted_ms) is not None:
+                values["x-latency-predicted-ms"] = f"{predicted_ms:.3f}"
             values["x-macs-saved-ratio"] = f"{self.saved_ratio or 0.0:.6f}"
         return [(name.encode("ascii"), value.encode("ascii", "replace")) for name, value in values.items()]
 

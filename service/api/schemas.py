@@ -47,6 +47,9 @@ class AnswerMeta(BaseModel):
     config_version: int = Field(examples=[1])
     request_id: str = Field(examples=["4f0c1d9be2f34f6f9d6b0f6b8c3c8a51"])
     timings_ms: dict[str, float] = Field(examples=[{"queue": 0.1, "decode": 2.0, "infer": 4.1, "total": 7.9}])
+    predicted_ms: float | None = Field(
+        description="What the latency model expected `timings_ms.total` to be.", examples=[7.6]
+    )
 
 
 class Prediction(BaseModel):
@@ -99,4 +102,5 @@ def meta(record: RequestRecord, model: Model) -> AnswerMeta:
         config_version=record.config_version,
         request_id=record.request_id,
         timings_ms={name: round(ms, 3) for name, ms in record.stages().items()},
+        predicted_ms=None if record.predicted_ms is None else round(record.predicted_ms, 3),
     )

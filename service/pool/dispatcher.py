@@ -6,14 +6,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from service.pool.estimate import Estimator
+from service.pool.estimate import UNKNOWN_PIXELS, Estimator
 from service.pool.interface import (
     DeadlineExceededError,
     Done,
+    LatencyInfeasibleError,
     NotReadyError,
     Observer,
     PoolReport,
@@ -26,9 +27,10 @@ from service.pool.interface import (
     SlotState,
     WorkerCrashedError,
 )
+from service.pool.latency import LatencyModel
 from service.pool.queue import AdmissionQueue, Entry
 from service.tasks import Task
-from service.worker.messages import Answer, Job
+from service.worker.messages import Answer, ClassifyAnswer, Job, SuperResolveAnswer
 
 log = logging.getLogger("pixeltier.pool")
 
@@ -88,6 +90,7 @@ class Dispatcher:
         self._observer = observer
         self._queue = AdmissionQueue(limits.queue_limit)
         self._estimator = Estimator()
+        self._latency = LatencyModel()
         self._seats = [_Seat(name, slot) for name, slot in slots]
         for seat in self._seats:
             seat.slot.on_death(seat.died.set)
@@ -170,6 +173,7 @@ class Dispatcher:
             # Accepting it would only spend a slot's time on an answer that comes too late.
             self._estimator.forget_a_little(request)
             raise QueueFullError(max(0.0, wait_ms + cost_ms - left_ms) / 1000.0)
+        self._check_latency(request)
         entry = Entry(request, now, cost_ms, asyncio.get_running_loop().create_future())
         self._queue.push(entry)
         # An idle slot gets the job here and now: no turn of the event loop is lost, and a burst fills the
@@ -179,6 +183,15 @@ class Dispatcher:
                 self._fill(seat)
         self._work.set()
         return entry
+
+    def _check_latency(self, request: Request) -> None:
+        """Refuse a latency budget that even an idle service could not meet."""
+        if request.max_latency_ms is None:
+            return
+        least_ms = self._latency.least(request.job.task, request.pixels or UNKNOWN_PIXELS)
+        if least_ms > request.max_latency_ms:
+            self._latency.doubt(request.job.task)
+            raise LatencyInfeasibleError(least_ms)
 
     def _why_not_ready(self) -> str:
         if self._draining:
@@ -315,12 +328,36 @@ class Dispatcher:
                 continue
             seat.crashes = 0
             took_ms = (now - flight.started) * 1000.0
-            for entry, answer in zip(flight.entries, flight.future.result(), strict=True):
+            answers = flight.future.result()
+            predicted_ms = self._predict(flight, answers, took_ms)
+            for entry, answer in zip(flight.entries, answers, strict=True):
                 self._estimator.learn(entry.request, took_ms / len(flight.entries))
                 if not entry.future.done():
                     queue_ms = (flight.started - entry.enqueued) * 1000.0
-                    entry.future.set_result(Done(answer, queue_ms, took_ms))
+                    entry.future.set_result(Done(answer, queue_ms, took_ms, predicted_ms))
         return None
+
+    def _predict(self, flight: _Flight, answers: Sequence[Answer], took_ms: float) -> float | None:
+        """What the latency model says of a flight, before the model learns how long it took."""
+        works = [one.work for one in answers if isinstance(one, ClassifyAnswer | SuperResolveAnswer)]
+        if len(works) < len(answers):
+            return None
+        task = flight.entries[0].request.job.task
+        macs, pixels = sum(work.macs_executed for work in works), sum(work.pixels for work in works)
+        predicted_ms = self._latency.predict(task, macs, pixels)
+        self._latency.learn(task, works, took_ms)
+        return predicted_ms
+
+    def _job(self, entry: Entry, seat: _Seat) -> Job:
+        """The entry's job; one with a latency budget is told the MACs that the time left is good for."""
+        request = entry.request
+        if request.max_latency_ms is None:
+            return request.job
+        now = time.monotonic()
+        ahead_ms = sum(max(0.0, f.cost_ms - (now - f.started) * 1000.0) for f in seat.flights)
+        left_ms = request.max_latency_ms - (now - request.began) * 1000.0 - ahead_ms
+        macs = self._latency.macs_within(request.job.task, left_ms, request.pixels or UNKNOWN_PIXELS)
+        return replace(request.job, limits=replace(request.job.limits, target_macs=macs))
 
     def _fill(self, seat: _Seat) -> RestartReason | None:
         """Send the next jobs to the slot while it may take some."""
@@ -328,7 +365,7 @@ class Dispatcher:
             entries = self._take()
             if not entries:
                 return None
-            jobs: tuple[Job, ...] = tuple(entry.request.job for entry in entries)
+            jobs: tuple[Job, ...] = tuple(self._job(entry, seat) for entry in entries)
             try:
                 future = seat.slot.submit(jobs)
             except SlotDiedError:
@@ -391,8 +428,12 @@ def resident_bytes(pid: int) -> int:
 
 
 def _batch(first: Entry, entry: Entry) -> bool:
-    jobs = (first.request.job, entry.request.job)
-    return all(job.task is Task.CLASSIFY for job in jobs) and not (first.alone or entry.alone)
+    """Whether two jobs may share a batch: not one that must run alone, and none that counts its milliseconds."""
+    pair = (first, entry)
+    return all(
+        one.request.job.task is Task.CLASSIFY and not one.alone and one.request.max_latency_ms is None
+        for one in pair
+    )
 
 
 def _fail(entry: Entry, error: BaseException) -> None:

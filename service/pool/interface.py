@@ -1,8 +1,9 @@
 """What a pool promises, whatever runs below it: processes in production, threads in tests."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -31,6 +32,14 @@ class NotReadyError(PoolError):
 
 class DeadlineExceededError(PoolError):
     """The job's deadline passed, or can no longer be met."""
+
+
+class LatencyInfeasibleError(PoolError):
+    """The image takes longer than its latency budget at any threshold, and if nobody else were there."""
+
+    def __init__(self, least_ms: float) -> None:
+        super().__init__(f"the cheapest computation of this image takes about {least_ms:.1f} ms here")
+        self.least_ms = least_ms
 
 
 class WorkerCrashedError(PoolError):
@@ -92,6 +101,8 @@ class Request:
         deadline: `time.monotonic()` after which the answer is worthless.
         urgency: 0 (first) to 7 (last), 3 is usual; as in RFC 9218.
         pixels: of the image where its header was readable, else None.
+        max_latency_ms: a target for the time from `began` to the answer; the threshold is raised to meet it.
+        began: `time.monotonic()` when the request came.
     """
 
     job: Job
@@ -99,15 +110,22 @@ class Request:
     deadline: float
     urgency: int = 3
     pixels: int | None = None
+    max_latency_ms: float | None = None
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An answer, and what waiting for it took."""
+    """An answer, and what waiting for it took.
+
+    `predicted_ms` is what the latency model said of `slot_ms`, given the MACs, before it learned of it; None where
+    there is no answer to predict.
+    """
 
     answer: Answer
     queue_ms: float
     slot_ms: float
+    predicted_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 import native
+from models.budgets import Budget, Infeasible
 from models.engine import Classification, Classifier, Precision, SuperResolution, SuperResolver
 from service.worker.interface import Pixels
 
@@ -23,13 +24,15 @@ class TorchEngine:
         """Compute with this many threads."""
         torch.set_num_threads(threads)
 
-    def classify(self, images: Sequence[Pixels], thresholds: Sequence[float]) -> Sequence[Classification]:
+    def classify(
+        self, images: Sequence[Pixels], thresholds: Sequence[float], limits: Sequence[Budget]
+    ) -> Sequence[Classification | Infeasible]:
         """See Engine."""
-        return self._classifier.classify(images, thresholds)
+        return self._classifier.classify_within(images, thresholds, limits)
 
-    def upscale(self, image: Pixels, threshold: float) -> SuperResolution:
+    def upscale(self, image: Pixels, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
         """See Engine."""
-        return self._resolver.upscale(image, threshold)
+        return self._resolver.upscale_within(image, threshold, budget)
 
 
 def load(weights_dir: str | None, precision: Precision) -> TorchEngine:

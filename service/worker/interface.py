@@ -5,6 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
+from models.budgets import Budget, Infeasible
+
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 """uint8 [height, width, 3], sRGB."""
 
@@ -57,8 +59,10 @@ class Engine(Protocol):
     def set_threads(self, threads: int) -> None:
         """Compute with this many threads."""
 
-    def classify(self, images: Sequence[Pixels], thresholds: Sequence[float]) -> Sequence[Classification]:
-        """Classify [224, 224, 3] images, each at its own threshold."""
+    def classify(
+        self, images: Sequence[Pixels], thresholds: Sequence[float], limits: Sequence[Budget]
+    ) -> Sequence[Classification | Infeasible]:
+        """Classify [224, 224, 3] images, each at the lowest threshold from its own on that its budget allows."""
 
-    def upscale(self, image: Pixels, threshold: float) -> SuperResolution:
-        """Enlarge an image by four."""
+    def upscale(self, image: Pixels, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
+        """Enlarge an image by four, likewise."""

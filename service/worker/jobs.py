@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 
-from models.budgets import histogram
+from models import budgets
+from models.budgets import Budget
 from models.images import classify_input
 from service.tasks import SCALE
 from service.worker.decode import ImageRejectedError, decode, flatten
@@ -14,7 +15,9 @@ from service.worker.messages import (
     Answer,
     ClassifyAnswer,
     ClassifyJob,
+    CostLimits,
     ImportanceMap,
+    Infeasible,
     Job,
     Rejected,
     SuperResolveAnswer,
@@ -48,10 +51,15 @@ def _classify(engine: Engine, jobs: tuple[ClassifyJob, ...]) -> list[Answer]:
         pixels.append(decoded.pixels)
         places.append(place)
         decode_ms.append(_since(started))
-    results = engine.classify(images, [jobs[place].threshold for place in places]) if images else []
+    wanted = [jobs[place] for place in places]
+    thresholds, limits = [job.threshold for job in wanted], [_budget(job.limits) for job in wanted]
+    results = engine.classify(images, thresholds, limits) if images else []
     for result, place, decoded_pixels, took in zip(results, places, pixels, decode_ms, strict=True):
         started = time.perf_counter()
         job = jobs[place]
+        if isinstance(result, budgets.Infeasible):
+            answers[place] = Infeasible(result.macs_least, result.macs_dense)
+            continue
         order = np.argsort(-result.probabilities, kind="stable")[: job.top_k]
         predictions = [(int(n), float(result.probabilities[n])) for n in order]
         importance = _importance(result.importance) if job.importance else None
@@ -67,7 +75,9 @@ def _super_resolve(engine: Engine, job: SuperResolveJob) -> Answer:
     check_output(SCALE * width, SCALE * height, job.format, job.max_output_pixels)
     pixels = np.array(decoded.rgb, dtype=np.uint8)  # a copy: torch warns of read-only views
     decode_ms = _since(started)
-    result = engine.upscale(pixels, job.threshold)
+    result = engine.upscale(pixels, job.threshold, _budget(job.limits))
+    if isinstance(result, budgets.Infeasible):
+        return Infeasible(result.macs_least, result.macs_dense)
     started = time.perf_counter()
     if result.image.shape != (SCALE * height, SCALE * width, 3):
         raise RuntimeError(f"{width}x{height} came back as {result.image.shape}")
@@ -86,8 +96,12 @@ def _work(outcome: Outcome, pixels: int, *, decode_ms: float, encode_ms: float) 
         pixels=pixels,
         timings=Timings(decode_ms, float(outcome.importance_ms), float(outcome.infer_ms), encode_ms),
         macs_curve=outcome.macs_curve,
-        importance_histogram=histogram(outcome.importance),
+        importance_histogram=budgets.histogram(outcome.importance),
     )
+
+
+def _budget(limits: CostLimits) -> Budget:
+    return Budget(limits.macs_ratio, limits.target_macs, limits.active_share)
 
 
 def _importance(values: Floats) -> ImportanceMap:

@@ -11,21 +11,31 @@ RejectionKind = Literal["undecodable-image", "image-too-large", "output-too-larg
 
 
 @dataclass(frozen=True, slots=True)
+class CostLimits:
+    """What may raise a job's threshold, as in `models.budgets.Budget`: only `macs_ratio` is never exceeded."""
+
+    macs_ratio: float | None = None
+    target_macs: int | None = None
+    active_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ClassifyJob:
-    """Classify one compressed image."""
+    """Classify one compressed image, at this threshold or, within limits, the lowest one above it."""
 
     body: bytes
     threshold: float
     top_k: int
     importance: bool
     max_pixels: int
+    limits: CostLimits = CostLimits()
 
     task = Task.CLASSIFY
 
 
 @dataclass(frozen=True, slots=True)
 class SuperResolveJob:
-    """Enlarge one compressed image and compress the result."""
+    """Enlarge one compressed image and compress the result; threshold and limits as of a ClassifyJob."""
 
     body: bytes
     threshold: float
@@ -34,6 +44,7 @@ class SuperResolveJob:
     importance: bool
     max_pixels: int
     max_output_pixels: int
+    limits: CostLimits = CostLimits()
 
     task = Task.SUPER_RESOLVE
 
@@ -110,13 +121,21 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Infeasible:
+    """The image takes more than its `macs_ratio` at any threshold: `macs_least` at 1."""
+
+    macs_least: int
+    macs_dense: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """We are at fault; `traceback` is for the log only."""
 
     traceback: str
 
 
-Answer = ClassifyAnswer | SuperResolveAnswer | Rejected | Failed
+Answer = ClassifyAnswer | SuperResolveAnswer | Rejected | Infeasible | Failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from models.budgets import UNLIMITED, Infeasible
 from service.tasks import SCALE
 from service.worker.interface import Engine
 
@@ -19,13 +20,17 @@ def self_check(engine: Engine) -> None:
         [np.tile(ramp, (224, 1)), np.tile(ramp[:, None], (1, 224)), np.full((224, 224), 128, np.uint8)], 2
     )
     for threshold in (0.0, 0.5):
-        (result,) = engine.classify([photo], [threshold])
+        (result,) = engine.classify([photo], [threshold], [UNLIMITED])
+        if isinstance(result, Infeasible):
+            raise RuntimeError(f"self-check: classify at {threshold} misses a budget that nobody set")
         total = float(result.probabilities.sum())
         if not np.isfinite(result.probabilities).all() or abs(total - 1.0) > 1e-2:
             raise RuntimeError(f"self-check: classify at {threshold} gives probabilities that sum to {total}")
     for height, width in CHECK_SIZES:
         for threshold in (0.0, 0.5):
-            enlarged = engine.upscale(np.ascontiguousarray(photo[:height, :width]), threshold)
+            enlarged = engine.upscale(np.ascontiguousarray(photo[:height, :width]), threshold, UNLIMITED)
+            if isinstance(enlarged, Infeasible):
+                raise RuntimeError(f"self-check: super-resolve at {threshold} misses a budget nobody set")
             if enlarged.image.shape != (SCALE * height, SCALE * width, 3):
                 raise RuntimeError(
                     f"self-check: super-resolve of {height}x{width} gives {enlarged.image.shape}"

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
-from models.budgets import CURVE_THRESHOLDS
+from models.budgets import ActiveSum, Budget, Cost, Infeasible, curve
 from service.api import access
 from service.api.app import create_app
 from service.api.context import AppContext
@@ -26,6 +26,7 @@ from service.pool.wiring import open_pool
 from service.settings import Settings
 from service.tasks import Task
 from service.tiers.opening import open_store
+from service.tracing import Tracer
 
 SLOW = 0.111  # 0.4 s
 HANG = 0.222  # for ever
@@ -71,8 +72,20 @@ def _pull(threshold: float) -> None:
         _leaked.append(os.urandom(60 * 2**20))
 
 
-def _executed(importance: np.ndarray, threshold: float, dense: int) -> int:
-    return int(dense * (0.05 + 0.95 * float((importance >= threshold).mean())))
+class _Macs:
+    """A twentieth of the dense MACs always, the rest on active cells."""
+
+    def __init__(self, cells: ActiveSum, dense: int) -> None:
+        self._cells = cells
+        self._dense = dense
+
+    @property
+    def values(self) -> np.ndarray:
+        return self._cells.values
+
+    def at(self, thresholds: np.ndarray) -> np.ndarray:
+        share = self._cells.at(thresholds) / len(self._cells.values)
+        return (self._dense * (0.05 + 0.95 * share)).astype(np.int64)
 
 
 class FakeEngine:
@@ -82,32 +95,42 @@ class FakeEngine:
     def set_threads(self, threads: int) -> None:
         self.threads = threads
 
-    def _outcome(self, seen: np.ndarray, threshold: float, dense: int, **result: Any) -> FakeOutcome:
+    def _outcome(
+        self, seen: np.ndarray, floor: float, budget: Budget, dense: int, **result: Any
+    ) -> FakeOutcome | Infeasible:
         gray = seen.mean(axis=2)
         importance = (np.abs(gray - gray.mean()) / 255).astype(np.float32)
-        curve = tuple(_executed(importance, point, dense) for point in CURVE_THRESHOLDS)
-        share = float((importance >= threshold).mean())
-        executed = _executed(importance, threshold, dense)
-        return FakeOutcome(threshold, dense, executed, share, importance, curve, **result)
+        cells = ActiveSum(importance.ravel(), np.ones(importance.size, np.int64))
+        macs = _Macs(cells, dense)
+        threshold = budget.threshold(Cost(macs, dense, lambda: cells, importance.size), floor)
+        if threshold is None:
+            return Infeasible(int(macs.at(np.ones(1, np.float32))[0]), dense)
+        executed, active = (int(count.at(np.array([threshold], np.float32))[0]) for count in (macs, cells))
+        share = active / importance.size
+        return FakeOutcome(threshold, dense, executed, share, importance, curve(macs), **result)
 
-    def classify(self, images: Sequence[np.ndarray], thresholds: Sequence[float]) -> list[FakeOutcome]:
+    def classify(
+        self, images: Sequence[np.ndarray], thresholds: Sequence[float], limits: Sequence[Budget]
+    ) -> list[FakeOutcome | Infeasible]:
         outcomes = []
-        for image, threshold in zip(images, thresholds, strict=True):
+        for image, threshold, budget in zip(images, thresholds, limits, strict=True):
             assert image.shape == (224, 224, 3)
             assert image.dtype == np.uint8
             _pull(threshold)
             probabilities = np.full(1000, 1e-4, np.float32)
             # The strongest colour decides: red 0, green 1, blue 2.
             probabilities[int(image.reshape(-1, 3).mean(axis=0).argmax())] = 1 - 999e-4
-            outcomes.append(self._outcome(image[::8, ::8], threshold, 1000, probabilities=probabilities))
+            outcomes.append(
+                self._outcome(image[::8, ::8], threshold, budget, 1000, probabilities=probabilities)
+            )
         return outcomes
 
-    def upscale(self, image: np.ndarray, threshold: float) -> FakeOutcome:
+    def upscale(self, image: np.ndarray, threshold: float, budget: Budget) -> FakeOutcome | Infeasible:
         assert image.ndim == 3
         assert image.dtype == np.uint8
         _pull(threshold)
         enlarged = image.repeat(4, axis=0).repeat(4, axis=1)
-        return self._outcome(image, threshold, 100 * image.shape[0] * image.shape[1], image=enlarged)
+        return self._outcome(image, threshold, budget, 100 * image.shape[0] * image.shape[1], image=enlarged)
 
 
 def load_fake(weights_dir: str | None) -> FakeEngine:
@@ -138,7 +161,7 @@ def fake_catalogue() -> Catalogue:
     )
 
 
-def fake_app(engine: Any = load_fake, **settings: Any) -> FastAPI:
+def fake_app(engine: Any = load_fake, tracer: Tracer | None = None, **settings: Any) -> FastAPI:
     values = {"pool": "thread", "slots": 1, "threads": 1, **settings}
     effective = Settings(**values)
     models = fake_catalogue()
@@ -146,7 +169,7 @@ def fake_app(engine: Any = load_fake, **settings: Any) -> FastAPI:
     metrics = Metrics(tiers)
     keys = access.load(effective.api_keys_file)
     pool = open_pool(effective, metrics, engine)
-    return create_app(AppContext(effective, tiers, models, pool, metrics, keys))
+    return create_app(AppContext(effective, tiers, models, pool, metrics, keys, tracer))
 
 
 @asynccontextmanager

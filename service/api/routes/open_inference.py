@@ -290,6 +290,8 @@ def _parameters(record: RequestRecord) -> dict[str, Any]:
         "macs_dense": work.macs_dense,
         "macs_executed": work.macs_executed,
         "macs_saved_ratio": round(record.saved_ratio or 0.0, 6),
+        **({} if record.predicted_ms is None else {"predicted_ms": round(record.predicted_ms, 3)}),
+        "total_ms": round(record.elapsed_ms, 3),
         "config_version": record.config_version,
         "request_id": record.request_id,
     }

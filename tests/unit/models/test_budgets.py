@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import budgets
-from models.budgets import Budget, CellMacs, ClassifyMacs, Infeasible, SumOfMacs, TileMacs
+from models import budgets, counting
+from models.budgets import Budget, CellMacs, ClassifyCount, Cost, Infeasible, SumOfCounts, TileMacs
 from models.engine import Classifier, SuperResolver
 from models.inference import tiles
 from models.inference.resnet18 import SparseResNet18
@@ -85,8 +85,12 @@ def test_classification_costs_what_its_map_says(
     scores = [score[0, 0].numpy() for score in stage_scores(windows, window, rows, columns)]
     coarser = [score for stage, score in enumerate(scores) if 2**stage > window]
     fixed = network.fixed_macs(height, width)
-    count = ClassifyMacs(windows[0, 0].numpy(), coarser, rows, columns, window, fixed)
-    assert count.at(np.array([threshold], np.float32)).tolist() == run.macs
+    macs = tuple(counting.resnet18_cell(stage) for stage in range(4))
+    parts = windows[0, 0].numpy(), coarser, rows, columns, window
+    at = np.array([threshold], np.float32)
+    assert ClassifyCount(*parts, macs, fixed).at(at).tolist() == run.macs
+    active = ClassifyCount(*parts, (1, 1, 1, 1), 0).at(at).item() / sum(score.size for score in scores)
+    assert active == pytest.approx(run.active_share[0])
 
 
 @settings(max_examples=200, deadline=None)
@@ -100,12 +104,12 @@ def test_the_lowest_threshold_that_fits_is_found(
     seed: int, size: tuple[int, int], floor: float, share: float
 ) -> None:
     parts = [TileMacs(a_map(seed + n, *size)[0, 0].numpy(), *size, 1, CellMacs(3, 11, 29)) for n in range(2)]
-    count = SumOfMacs(parts, besides=5)
+    count = SumOfCounts(parts, besides=5)
     dense = int(count.at(np.zeros(1, np.float32))[0])
     limit = int(share * dense)
     found = budgets.threshold_within(count, floor, limit)
     if found is None:
-        assert budgets.least(count) > limit
+        assert int(count.at(np.ones(1, np.float32))[0]) > limit
         return
     assert floor <= found <= 1
     assert int(count.at(np.array([found], np.float32))[0]) <= limit
@@ -120,11 +124,27 @@ def test_nan_is_never_active() -> None:
     assert count.at(np.array([0.0, 0.5, 1.0], np.float32)).tolist() == [3, 2, 1]
 
 
-def test_the_tighter_limit_holds() -> None:
-    assert Budget().limit(1000) is None
-    assert Budget(ratio=0.5).limit(1001) == 500
-    assert Budget(ratio=0.5, macs=400).limit(1001) == 400
-    assert Budget(ratio=0.3, macs=400).limit(1000) == 300
+def test_the_tightest_limit_holds() -> None:
+    cells = np.linspace(0, 0.99, 100, dtype=np.float32).reshape(10, 10)
+    macs = TileMacs(cells, 10, 10, 1, CellMacs(1, 9, 0))
+    cost = Cost(macs, 1000, lambda: budgets.active_cells(cells, 1, (0, 10), (0, 10)), 100)
+
+    def executed(budget: Budget, floor: float = 0.0) -> int:
+        threshold = budget.threshold(cost, floor)
+        assert threshold is not None
+        return int(macs.at(np.array([threshold], np.float32))[0])
+
+    assert executed(Budget()) == 1000
+    assert executed(Budget(), 0.5) == 550
+    assert executed(Budget(macs_ratio=0.46)) == 460
+    assert executed(Budget(macs_ratio=0.9), 0.5) == 550
+    assert executed(Budget(macs_ratio=0.9, target_macs=500)) == 496
+    assert executed(Budget(macs_ratio=0.9, target_macs=500, active_share=0.2)) == 280
+    assert executed(Budget(target_macs=1)) == 100  # a target, as near as it comes
+    assert Budget(macs_ratio=0.05).threshold(cost, 0.0) is None
+    assert cost.infeasible() == Infeasible(100, 1000)
+    assert not Budget()
+    assert Budget(active_share=0.1)
 
 
 def test_a_histogram_counts_every_window() -> None:
@@ -157,7 +177,7 @@ def test_a_batch_keeps_each_image_to_its_own_budget(
     classifier: Classifier, ratios: list[float | None], floor: float, seed: int
 ) -> None:
     images = [photo_like(224, 224, seed + n) for n in range(len(ratios))]
-    limits = [Budget(ratio=ratio) for ratio in ratios]
+    limits = [Budget(macs_ratio=ratio) for ratio in ratios]
     results = classifier.classify_within(images, [floor] * len(images), limits)
     for ratio, result in zip(ratios, results, strict=True):
         if isinstance(result, Infeasible):
@@ -187,7 +207,7 @@ def test_super_resolution_never_exceeds_its_budget(
     image = photo_like(*size, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("models.engine.split", lambda *a, **k: tiles.split(*a, **k, tile=tile))
-        result = resolver.upscale_within(image, floor, Budget(ratio=ratio))
+        result = resolver.upscale_within(image, floor, Budget(macs_ratio=ratio))
         if isinstance(result, Infeasible):
             assert result.macs_least > ratio * result.macs_dense
             return
@@ -209,7 +229,7 @@ def test_a_curve_holds_the_cost_of_every_twentieth(resolver: SuperResolver, clas
 
 def test_infeasible_images_leave_the_batch(classifier: Classifier) -> None:
     images = [photo_like(224, 224, n) for n in range(3)]
-    impossible = Budget(macs=1)
+    impossible = Budget(macs_ratio=0.001)
     results = classifier.classify_within(images, [0.5] * 3, [Budget(), impossible, Budget()])
     assert isinstance(results[1], Infeasible)
     for place in (0, 2):
@@ -221,3 +241,18 @@ def test_infeasible_images_leave_the_batch(classifier: Classifier) -> None:
     assert all(
         isinstance(one, Infeasible) for one in classifier.classify_within(images, [0.0] * 3, [impossible] * 3)
     )
+
+
+@settings(max_examples=10, deadline=None)
+@given(share=st.floats(0.01, 1.0), tile=st.sampled_from([24, 1024]), seed=st.integers(0, 1000))
+def test_a_cap_on_the_active_share_holds(
+    resolver: SuperResolver, classifier: Classifier, share: float, tile: int, seed: int
+) -> None:
+    budget = Budget(active_share=share)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.engine.split", lambda *a, **k: tiles.split(*a, **k, tile=tile))
+        enlarged = resolver.upscale_within(photo_like(50, 41, seed), 0.0, budget)
+    (named,) = classifier.classify_within([photo_like(224, 224, seed)], [0.0], [budget])
+    for result in (enlarged, named):
+        assert not isinstance(result, Infeasible)
+        assert result.active_share <= share or result.threshold == 1.0
