@@ -18,6 +18,9 @@ from torch import Tensor
 
 _ops = torch.ops.pixeltier
 
+PADDING = -1
+"""What fills a padded list beyond its count."""
+
 
 def cpu_isa() -> str:
     """The instruction set that new packed weights use: the best one the machine has, or ``PIXELTIER_ISA``.
@@ -224,9 +227,10 @@ def sparse_conv2d(
     """``activate(convolution + bias + residual)`` of the rows a table names.
 
     rows: [R + 1, I] with its last row zero; table: int32 [A, T] of row numbers 0 to R, or Tiles for a weight
-    packed for Winograd; residual: like the result, with or without its zero row. Returns the rows [A*r*r + 1, O/(r*r)] (r: the shuffle), the last one
-    zero, and the multiply-adds executed. IndexError where the table names a row that does not exist;
-    ValueError or TypeError where shapes or types do not fit each other.
+    packed for Winograd; residual: like the result, with or without its zero row. Returns the rows
+    [A*r*r + 1, O/(r*r)] (r: the shuffle), the last one zero, and the multiply-adds executed. IndexError where
+    the table names a row that does not exist; ValueError or TypeError where shapes or types do not fit each
+    other.
     """
     _check_layout(table, packed)
     if isinstance(table, Tiles):
@@ -265,8 +269,8 @@ def sparse_conv2d_scatter_(
     """``trunk[active] = activate(trunk[active] + convolution + bias)``, in place.
 
     trunk: [R + 1, O]; rows: [S + 1, I], not of the trunk's memory; table: int32 [A, T], or Tiles of A output
-    rows for a weight packed for Winograd; active: int32 [A], ascending rows of the trunk. Rows that are not active keep their values. Returns the multiply-adds
-    executed. Errors as for :func:`sparse_conv2d`.
+    rows for a weight packed for Winograd; active: int32 [A], ascending rows of the trunk. Rows that are not
+    active keep their values. Returns the multiply-adds executed. Errors as for :func:`sparse_conv2d`.
     """
     if packed.shuffle != 1:
         raise ValueError(
@@ -293,14 +297,16 @@ def sparse_conv2d_scatter_(
     return table.shape[0] * packed.macs_per_row
 
 
-def sparse_residual_body(rows: Tensor, table: Tensor | Tiles, layers: Sequence[PackedWeight]) -> tuple[Tensor, int]:
+def sparse_residual_body(
+    rows: Tensor, table: Tensor | Tiles, layers: Sequence[PackedWeight]
+) -> tuple[Tensor, int]:
     """A chain of residual blocks over packed rows, in one call and two buffers.
 
     For each pair of layers ``x = act2(x + conv2(act1(conv1(x))))``; a last, single layer closes the body with
     ``act(rows + conv(x))``. Bit for bit what the same calls of :func:`sparse_conv2d` give. rows: [A + 1, C]
     with its last row zero; table: int32 [A, T] of these rows, or Tiles for layers packed for Winograd; layers:
-    packed for C inputs and C outputs, T taps, without shuffle. Returns rows [A + 1, C] and the multiply-adds executed. Errors as for
-    :func:`sparse_conv2d`.
+    packed for C inputs and C outputs, T taps, without shuffle. Returns rows [A + 1, C] and the multiply-adds
+    executed. Errors as for :func:`sparse_conv2d`.
     """
     if any(layer.shuffle != 1 for layer in layers) or len({layer.isa for layer in layers}) != 1:
         raise ValueError(

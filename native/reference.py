@@ -65,6 +65,35 @@ def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
     return torch.stack(children, 1).reshape(4 * count, kernel * kernel).to(torch.int32)
 
 
+def tile_table(active: Tensor, images: int, height: int, width: int, packed: bool) -> tuple[Tensor, Tensor]:
+    """See :func:`native.ops.tile_table`: table [T, 16] and outputs [T, 4]."""
+    position = {int(cell): place for place, cell in enumerate(active)}
+    absent = len(active) if packed else images * height * width
+    table, outputs = [], []
+    for n in range(images):
+        for top in range(0, height, 2):
+            for left in range(0, width, 2):
+
+                def cell(dy: int, dx: int, n: int = n, top: int = top, left: int = left) -> int | None:
+                    y, x = top + dy, left + dx
+                    inside = 0 <= y < height and 0 <= x < width
+                    return (n * height + y) * width + x if inside else None
+
+                places = [position.get(cell(dy, dx)) for dy in (0, 1) for dx in (0, 1)]  # type: ignore[arg-type]
+                if all(place is None for place in places):
+                    continue
+                outputs.append([-1 if place is None else place for place in places])
+                patch = [cell(dy, dx) for dy in range(-1, 3) for dx in range(-1, 3)]
+                if packed:
+                    table.append([position.get(c, absent) if c is not None else absent for c in patch])
+                else:
+                    table.append([absent if c is None else c for c in patch])
+    return (
+        torch.tensor(table, dtype=torch.int32).reshape(-1, 16),
+        torch.tensor(outputs, dtype=torch.int32).reshape(-1, 4),
+    )
+
+
 def convolution(rows: Tensor, table: Tensor, weight: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """The bare sums [A, O], accumulated in ``dtype``: weight [O, I, kh, kw], rows [R + 1, I], table [A,
     kh*kw].

@@ -4,21 +4,38 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import counting
 from models.inference.dense import frozen_copy, rows_of
 from models.networks.resnet18 import BasicBlock, ResNet18, stage_scores, stage_sizes
 from native import ops
 
+TILED_STAGES = 3
+"""The last stage has 512 channels and few cells: reading Winograd's larger weights costs what it saves."""
+
+WORTHWHILE_FILL = 0.6
+"""Tiles of which less is active run slower than rows (16 products a tile at 1.1 times the cost of a row's 9)."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackedBlock:
-    """A residual block's weights in the kernels' layout; `downsample` where the block strides."""
+    """A residual block's weights in the kernels' layouts; `downsample` where the block strides.
+
+    Convolutions of stride 1 are there for tiles, too, where that pays.
+    """
 
     conv1: ops.PackedWeight
     conv2: ops.PackedWeight
     downsample: ops.PackedWeight | None
+    tiled_conv1: ops.PackedWeight | None
+    tiled_conv2: ops.PackedWeight | None
+
+    def layers(self, tiled: bool) -> tuple[ops.PackedWeight, ops.PackedWeight]:
+        """Both convolutions; a strided first one never runs in tiles."""
+        if not tiled:
+            return self.conv1, self.conv2
+        return self.tiled_conv1 or self.conv1, self.tiled_conv2 or self.conv2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,10 @@ class SparseResNet18:
         self._conv1 = frozen_copy(model.conv1, dtype)
         self._importance = frozen_copy(model.importance, dtype)
         self._fc = frozen_copy(model.fc, torch.float32)
-        self._stages = [[_pack_block(block, dtype) for block in stage] for stage in model.stages]
+        self._stages = [
+            [_pack_block(block, dtype, tiled=index < TILED_STAGES) for block in stage]
+            for index, stage in enumerate(model.stages)
+        ]
 
     def fixed_macs(self, height: int, width: int) -> int:
         """MACs of an image of this size that no threshold saves, importance included."""
@@ -99,13 +119,20 @@ class SparseResNet18:
         return ClassifyRun(self._fc(pooled), [int(m) for m in macs], shares)
 
 
-def _pack_block(block: BasicBlock, dtype: torch.dtype) -> PackedBlock:
+def _pack_block(block: BasicBlock, dtype: torch.dtype, tiled: bool) -> PackedBlock:
     relu = torch.zeros(block.conv1.out_channels)
     downsample = block.downsample
+    tiled = tiled and ops.has_winograd(dtype)
+
+    def pack(conv: nn.Conv2d, winograd: bool = False) -> ops.PackedWeight:
+        return ops.prepack_weight(conv.weight, conv.bias, relu, dtype=dtype, winograd=winograd)
+
     return PackedBlock(
-        ops.prepack_weight(block.conv1.weight, block.conv1.bias, relu, dtype=dtype),
-        ops.prepack_weight(block.conv2.weight, block.conv2.bias, relu, dtype=dtype),
+        pack(block.conv1),
+        pack(block.conv2),
         None if downsample is None else ops.prepack_weight(downsample.weight, downsample.bias, dtype=dtype),
+        pack(block.conv1, winograd=True) if tiled and downsample is None else None,
+        pack(block.conv2, winograd=True) if tiled else None,
     )
 
 
@@ -118,21 +145,31 @@ def _run_stage(
     target: tuple[int, int],
 ) -> tuple[Tensor, int]:
     """One stage on its active cells: the new trunk and the MACs of the 3x3 convolutions."""
-    packed = ops.packed_table(active, count, *target, 3)
-    in_place = ops.dense_table(active, count, *target, 3)
+    tiles = ops.tile_table(active, count, *target, packed=True) if blocks[0].tiled_conv2 else None
+    if tiles is not None and tiles.fill < WORTHWHILE_FILL:
+        tiles = None
+    packed: Tensor | ops.Tiles
+    in_place: Tensor | ops.Tiles
+    if tiles is None:
+        packed = ops.packed_table(active, count, *target, 3)
+        in_place = ops.dense_table(active, count, *target, 3)
+    else:
+        packed = tiles
+        in_place = ops.tile_table(active, count, *target, packed=False)
     executed = 0
     for block in blocks:
+        conv1, conv2 = block.layers(tiled=tiles is not None)
         if block.downsample is None:
-            inner, macs = ops.sparse_conv2d(trunk, in_place, block.conv1)
+            inner, macs = ops.sparse_conv2d(trunk, in_place, conv1)
         else:
             every = torch.arange(count * target[0] * target[1], dtype=torch.int32)
             identity, _ = ops.sparse_conv2d(
                 trunk, ops.dense_table(every, count, *source, 1, 2), block.downsample
             )
-            inner, macs = ops.sparse_conv2d(trunk, ops.dense_table(active, count, *source, 3, 2), block.conv1)
+            inner, macs = ops.sparse_conv2d(trunk, ops.dense_table(active, count, *source, 3, 2), conv1)
             trunk = identity
         executed += macs
-        executed += ops.sparse_conv2d_scatter_(trunk, inner, packed, block.conv2, active)
+        executed += ops.sparse_conv2d_scatter_(trunk, inner, packed, conv2, active)
         if block.downsample is not None:
             trunk.clamp_(min=0)
     return trunk, executed

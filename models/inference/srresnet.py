@@ -25,6 +25,14 @@ class LightPath:
     pixels: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Where the convolutions over an active list read: `table` for the last one, `layer` for the 3x3 ones."""
+
+    table: Tensor
+    layer: Tensor | ops.Tiles
+
+
 class SparseSRResNet:
     """Inference of a trained `SRResNet` on one image at a time; equal to it within rounding at every mask."""
 
@@ -36,9 +44,10 @@ class SparseSRResNet:
         self._base_out = frozen_copy(_pixels_last(model.base_out), dtype)
         self._importance = frozen_copy(model.importance, dtype)
         self._fuse = _pack(model.fuse, None, dtype)
-        self._body = [_pack(conv, act, dtype) for conv, act in _body_layers(model)]
-        self._up1 = _pack(model.up1, model.up1_act, dtype, shuffle=2)
-        self._up2 = _pack(model.up2, model.up2_act, dtype, shuffle=2)
+        self._winograd = ops.has_winograd(dtype)
+        self._body = [_pack(conv, act, dtype, winograd=self._winograd) for conv, act in _body_layers(model)]
+        self._up1 = _pack(model.up1, model.up1_act, dtype, shuffle=2, winograd=self._winograd)
+        self._up2 = _pack(model.up2, model.up2_act, dtype, shuffle=2, winograd=self._winograd)
         bias = model.tail.bias if model.tail.bias is not None else torch.zeros(3)
         tail_weight, tail_bias = embed_tail(model.tail.weight, bias)
         tail_macs = SCALE**2 * counting.conv_macs(shape.channels, 3, 9)
@@ -88,11 +97,11 @@ class SparseSRResNet:
         if active.numel() == 0:
             return 0
         entry, macs = self._entry(light, active)
-        table = ops.packed_table(active, 1, height, width, 3)
-        trunk, executed = ops.sparse_residual_body(entry, table, self._body)
+        where = self._neighbours(active, height, width)
+        trunk, executed = ops.sparse_residual_body(entry, where.layer, self._body)
         macs += executed
         if not bands.needed(active.numel()):
-            pixels, executed = self._upsample(trunk, table)
+            pixels, executed = self._upsample(trunk, where)
             light.pixels.index_add_(0, active, pixels)
             return macs + executed
         return macs + self._upsample_in_bands(light, trunk, active, height, width)
@@ -102,10 +111,18 @@ class SparseSRResNet:
         features = F.pad(light.entry_rows.index_select(0, active), (0, 0, 0, 1))
         return ops.sparse_conv2d(light.context_rows, active.view(-1, 1), self._fuse, residual=features)
 
-    def _upsample(self, trunk: Tensor, table: Tensor) -> tuple[Tensor, int]:
+    def _neighbours(self, active: Tensor, height: int, width: int) -> Neighbours:
+        table = ops.packed_table(active, 1, height, width, 3)
+        if not self._winograd:
+            return Neighbours(table, table)
+        return Neighbours(table, ops.tile_table(active, 1, height, width, packed=True))
+
+    def _upsample(self, trunk: Tensor, where: Neighbours) -> tuple[Tensor, int]:
         """Trunk rows [A + 1, C] to pixels [A, 48] in float32."""
-        twice, first = ops.sparse_conv2d(trunk, table, self._up1)
-        four, second = ops.sparse_conv2d(twice, ops.child_table(table), self._up2)
+        table = where.table
+        children = ops.child_tile_table(table) if self._winograd else ops.child_table(table)
+        twice, first = ops.sparse_conv2d(trunk, where.layer, self._up1)
+        four, second = ops.sparse_conv2d(twice, children, self._up2)
         cells = F.pad(four[:-1].view(table.shape[0], -1), (0, 0, 0, 1))
         pixels, third = ops.sparse_conv2d(cells, table, self._tail)
         return pixels[:-1].float(), first + second + third
@@ -122,8 +139,8 @@ class SparseSRResNet:
             ).tolist()
             if inner_first == inner_last:
                 continue
-            table = ops.packed_table(active[first:last].contiguous(), 1, height, width, 3)
-            pixels, executed = self._upsample(F.pad(trunk[first:last], (0, 0, 0, 1)), table)
+            where = self._neighbours(active[first:last].contiguous(), height, width)
+            pixels, executed = self._upsample(F.pad(trunk[first:last], (0, 0, 0, 1)), where)
             inner = slice(inner_first - first, inner_last - first)
             light.pixels.index_add_(0, active[inner_first:inner_last], pixels[inner])
             macs += executed
@@ -157,6 +174,8 @@ def _body_layers(model: SRResNet) -> list[tuple[nn.Conv2d, nn.PReLU | None]]:
     return [*pairs, (model.mid, None)]
 
 
-def _pack(conv: nn.Conv2d, act: nn.PReLU | None, dtype: torch.dtype, shuffle: int = 1) -> ops.PackedWeight:
+def _pack(
+    conv: nn.Conv2d, act: nn.PReLU | None, dtype: torch.dtype, shuffle: int = 1, winograd: bool = False
+) -> ops.PackedWeight:
     slope = None if act is None else act.weight
-    return ops.prepack_weight(conv.weight, conv.bias, slope, dtype=dtype, shuffle=shuffle)
+    return ops.prepack_weight(conv.weight, conv.bias, slope, dtype=dtype, shuffle=shuffle, winograd=winograd)

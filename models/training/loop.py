@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 Config = TypeVar("Config")
 
@@ -91,6 +92,18 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Weights to start from: safetensors, a checkpoint of a training (its average), or a plain state dict.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if path.suffix == ".safetensors":
+        return {name: value.float() for name, value in load_file(path).items()}
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return cast("dict[str, Tensor]", state.get("ema", state))
 
 
 def resume(
