@@ -3,6 +3,8 @@
 import logging
 import signal
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -17,6 +19,7 @@ from service.metrics import Metrics
 from service.pool.interface import Pool
 from service.pool.wiring import open_pool
 from service.settings import Settings
+from service.tiers.history import VersionLog
 from service.tiers.opening import open_store
 from service.tracing import open_tracer
 from service.worker.slot import EngineFactory
@@ -31,10 +34,17 @@ def build(settings: Settings, engine: EngineFactory | None = None) -> FastAPI:
         ValueError, FileNotFoundError: what cannot be served and why; ConfigurationError, TierTableError,
             AccessFileError and QuotaExceededError are ValueErrors.
     """
+    return assemble(settings, settings.state_dir, lambda metrics: open_pool(settings, metrics, engine))
+
+
+def assemble(
+    settings: Settings, versions: VersionLog | Path | None, make_pool: Callable[[Metrics], Pool]
+) -> FastAPI:
+    """The application over a pool and a history of the tier table from elsewhere; raises as `build` does."""
     models = catalogue.load(settings.weights_dir)
-    tiers = open_store(settings.tiers_file, settings.state_dir, models.models)
+    tiers = open_store(settings.tiers_file, versions, models.models)
     metrics = Metrics(tiers)
-    pool = open_pool(settings, metrics, engine)
+    pool = make_pool(metrics)
     keys = access.load(settings.api_keys_file)
     tracer = open_tracer(settings.tracing)
     return create_app(AppContext(settings, tiers, models, pool, metrics, keys, tracer))

@@ -15,18 +15,27 @@ def open_pool(settings: Settings, observer: Observer, engine: EngineFactory | No
         engine: what loads the models inside a slot; the real one if None. Must be importable by name.
     """
     shape = settings.shape()
-    directory = None if settings.weights_dir is None else str(settings.weights_dir)
-    spec = Spec(
-        threads=shape.threads,
-        weights_dir=directory,
+    spec = worker_spec(settings, shape.threads, engine)
+    kind: type[ProcessSlot] | type[ThreadSlot] = ProcessSlot if settings.pool == "process" else ThreadSlot
+    slots: list[tuple[str, Slot]] = [(str(n), kind(f"slot-{n}", spec)) for n in range(shape.slots)]
+    return Dispatcher(slots, pool_limits(settings), observer)
+
+
+def worker_spec(settings: Settings, threads: int, engine: EngineFactory | None = None) -> Spec:
+    """What a slot of so many threads needs to open."""
+    return Spec(
+        threads=threads,
+        weights_dir=None if settings.weights_dir is None else str(settings.weights_dir),
         precision=settings.precision,
         engine=engine,
         log_format=settings.log_format,
         log_level=settings.log_level,
     )
-    kind: type[ProcessSlot] | type[ThreadSlot] = ProcessSlot if settings.pool == "process" else ThreadSlot
-    slots: list[tuple[str, Slot]] = [(str(n), kind(f"slot-{n}", spec)) for n in range(shape.slots)]
-    limits = Limits(
+
+
+def pool_limits(settings: Settings) -> Limits:
+    """The pool's numbers."""
+    return Limits(
         queue_limit=settings.queue_limit,
         hang_timeout_s=settings.hang_timeout_s,
         hang_grace_s=settings.hang_grace_s,
@@ -37,4 +46,3 @@ def open_pool(settings: Settings, observer: Observer, engine: EngineFactory | No
         slot_memory_bytes=settings.slot_memory_mb * 2**20,
         max_batch=settings.max_batch,
     )
-    return Dispatcher(slots, limits, observer)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -58,6 +58,23 @@ class VersionRecord(BaseModel):
 
 class VersionTakenError(Exception):
     """Another process has added a version meanwhile."""
+
+
+class VersionLog(Protocol):
+    """Where versions are kept and shared; used from one thread at a time. `StateDirectory` is one."""
+
+    @property
+    def seen(self) -> int:
+        """The highest version number read or added here."""
+
+    def read(self, after: int = 0) -> list[VersionRecord]:
+        """The versions above `after`, oldest first; raises OSError."""
+
+    def newer(self) -> bool:
+        """Whether somebody else has added versions since the last `read` or `add`; raises OSError."""
+
+    def add(self, record: VersionRecord) -> None:
+        """Store a version so that it survives what follows; raises VersionTakenError, OSError."""
 
 
 class StateDirectory:

@@ -7,24 +7,25 @@ from service import catalogue
 from service.tasks import Task
 from service.tiers import schema
 from service.tiers.goals import resolve
-from service.tiers.history import StateDirectory
+from service.tiers.history import StateDirectory, VersionLog
 from service.tiers.schema import TierTable, TierTableError
 from service.tiers.store import Change, Models, TierStore, digest, identities, thresholds
 
 log = logging.getLogger("pixeltier.tiers")
 
 
-def open_store(tiers_file: Path | None, state_dir: Path | None, models: Models) -> TierStore:
+def open_store(tiers_file: Path | None, versions: VersionLog | Path | None, models: Models) -> TierStore:
     """Open the store: whoever changed the table last wins.
 
-    With a state directory the last version goes on, except where the tier file was changed since it was last taken
-    over; a packaged table of a newer release is taken over only where nobody has ever changed the old one. Goals are
-    resolved with the model cards of today. A broken tier file is fatal only where no good version is stored.
+    `versions` is a state directory, or what keeps the versions instead. With either the last version goes on, except
+    where the tier file was changed since it was last taken over; a packaged table of a newer release is taken over
+    only where nobody has ever changed the old one. Goals are resolved with the model cards of today. A broken tier
+    file is fatal only where no good version is stored.
 
     Raises:
         TierTableError, OSError: there is nothing to serve, and why.
     """
-    directory = None if state_dir is None else StateDirectory(state_dir)
+    directory = StateDirectory(versions) if isinstance(versions, Path) else versions
     named = "the packaged tier table" if tiers_file is None else f"the tier file {tiers_file.name}"
     try:
         text = schema.read(tiers_file)

@@ -12,7 +12,7 @@ from service.tasks import Task
 from service.tiers import schema
 from service.tiers.expectations import CurvePoint
 from service.tiers.goals import Resolution, Resolved, resolve, resolve_leniently
-from service.tiers.history import KEPT, Kind, StateDirectory, VersionRecord, VersionTakenError, now
+from service.tiers.history import KEPT, Kind, VersionLog, VersionRecord, VersionTakenError, now
 from service.tiers.schema import Fault, Tier, TierTable, TierTableError
 
 log = logging.getLogger("pixeltier.tiers")
@@ -140,7 +140,7 @@ class TierStore:
         self,
         table: TierTable | None,
         models: Models | None = None,
-        directory: StateDirectory | None = None,
+        directory: VersionLog | None = None,
         *,
         why: Change | None = None,
     ) -> None:
