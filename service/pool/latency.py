@@ -12,8 +12,15 @@ from service.worker.messages import Work
 FORGET = 0.98
 """What an observation weighs after the next one: about fifty jobs are remembered."""
 
-PRIOR_WEIGHT = 0.02
-"""Of the observations below, never forgotten: they hold the plane where no job of another size came by."""
+DOUBT = 0.8
+"""The same after a job was refused because of the model."""
+
+SHAPE_WEIGHT = 1e-5
+"""How much the proportions of the first guess count beside one observation: they hold the plane where no job of
+another size came by."""
+
+SPEED_WEIGHT = 1e-6
+"""How much its speed counts: nothing, once a job was seen."""
 
 MISFIT_WEIGHT = 0.1
 """How fast the running mean of the relative error follows."""
@@ -32,7 +39,10 @@ Vector = tuple[float, float, float]
 
 @dataclass(slots=True)
 class _Plane:
-    """Sums of a weighted least-squares fit y = w . x over three features, each observation scaled to y = 1."""
+    """Sums of a weighted least-squares fit y = w . x over three features, each observation scaled to y = 1.
+
+    The prior is the first guess times the machine's speed, a single factor that is fitted before.
+    """
 
     prior: Vector
     xx: list[list[float]] = field(default_factory=lambda: [[0.0] * 3 for _ in range(3)])
@@ -43,7 +53,7 @@ class _Plane:
     def add(self, x: Vector, y: float) -> None:
         error = abs(self.at(x) - y) / y
         self.misfit += MISFIT_WEIGHT * (min(error, 1.0) - self.misfit)
-        self.forget()
+        self.forget(FORGET)
         scaled = [value / y for value in x]
         for i in range(3):
             self.xy[i] += scaled[i]
@@ -51,9 +61,9 @@ class _Plane:
                 self.xx[i][j] += scaled[i] * scaled[j]
         self.fitted = None
 
-    def forget(self) -> None:
-        self.xy = [FORGET * value for value in self.xy]
-        self.xx = [[FORGET * value for value in row] for row in self.xx]
+    def forget(self, weight: float) -> None:
+        self.xy = [weight * value for value in self.xy]
+        self.xx = [[weight * value for value in row] for row in self.xx]
         self.fitted = None
 
     def at(self, x: Vector) -> float:
@@ -67,12 +77,10 @@ class _Plane:
     def _fit(self) -> Vector:
         """The fit with the prior in it; a coefficient that comes out negative is set to 0 and the rest fitted again."""
         xx, xy = [row[:] for row in self.xx], self.xy[:]
-        for corner in ((1.0, 0.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.0, 1.0)):
-            y = sum(w * value for w, value in zip(self.prior, corner, strict=True))
-            for i in range(3):
-                xy[i] += PRIOR_WEIGHT * corner[i] / y
-                for j in range(3):
-                    xx[i][j] += PRIOR_WEIGHT * corner[i] * corner[j] / (y * y)
+        speed = self._speed()
+        for i, guess in enumerate(self.prior):
+            xx[i][i] += SHAPE_WEIGHT / (speed * guess) ** 2
+            xy[i] += SHAPE_WEIGHT / (speed * guess)
         kept = [0, 1, 2]
         while kept:
             solved = _solve([[xx[i][j] for j in kept] for i in kept], [xy[i] for i in kept])
@@ -84,6 +92,12 @@ class _Plane:
                 return weights[0], weights[1], weights[2]
             del kept[lowest]
         return self.prior
+
+    def _speed(self) -> float:
+        """The factor of the first guess that fits best."""
+        agreed = sum(guess * value for guess, value in zip(self.prior, self.xy, strict=True))
+        square = sum(self.prior[i] * self.prior[j] * self.xx[i][j] for i in range(3) for j in range(3))
+        return (agreed + SPEED_WEIGHT) / (square + SPEED_WEIGHT)
 
 
 def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
@@ -147,7 +161,7 @@ class LatencyModel:
 
     def doubt(self, task: Task) -> None:
         """Trust the model less after it had a job refused, so that a wrong one cannot refuse for ever."""
-        self._planes[task].forget()
+        self._planes[task].forget(DOUBT)
 
 
 def _features(one: float, macs: float, pixels: float) -> Vector:
