@@ -101,6 +101,7 @@ def _settings_from(options: argparse.Namespace) -> dict[str, Any]:
 def _serve(options: argparse.Namespace) -> int:
     from service import settings
     from service.api.access import AccessFileError
+    from service.api.admin_tokens import TokenFileError
     from service.pool.cpus import QuotaExceededError
     from service.tiers.schema import TierTableError
 
@@ -115,7 +116,13 @@ def _serve(options: argparse.Namespace) -> int:
         from service.serve import serve
 
         serve(effective)
-    except (settings.ConfigurationError, AccessFileError, QuotaExceededError, TierTableError) as error:
+    except (
+        settings.ConfigurationError,
+        AccessFileError,
+        TokenFileError,
+        QuotaExceededError,
+        TierTableError,
+    ) as error:
         return _refuse(str(error))
     except FileNotFoundError as error:
         return _refuse(f"a file is missing: {error}")

@@ -22,12 +22,14 @@ from service import __version__
 from service.api.problems import OUTCOMES
 from service.api.record import STAGES, RequestRecord
 from service.latency_metrics import LatencyMetrics
+from service.operator_metrics import OperatorMetrics
 from service.pool.dispatcher import resident_bytes
 from service.pool.interface import Pool, RestartReason, SlotState
 from service.tasks import CUSTOM_TIER, NO_TIER, Task
+from service.tiers.brownout import Level
 from service.tiers.expectations import CurvePoint, expect
 from service.tiers.store import Snapshot, TierStore
-from service.worker.messages import Job, Ready
+from service.worker.messages import CompareAnswer, Job, Ready
 
 HTTP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -139,6 +141,7 @@ class Metrics:
             registry=registry,
         )
         self._latency = LatencyMetrics(registry)
+        self._operator = OperatorMetrics(registry)
         ProcessCollector(registry=registry)
         self._costs: dict[tuple[Task, str], _Cost] = {}
         self._stage_children: dict[tuple[Task, str], Histogram] = {}
@@ -161,6 +164,8 @@ class Metrics:
         """Show the table in force; label sets of its tiers come into being."""
         self._tiers = snapshot.names
         self._config_version.set(snapshot.version)
+        self._operator.set_tiers(snapshot)
+        self._thresholds.clear()
         for task in Task:
             for tier in snapshot.table.tiers:
                 self._thresholds.labels(task.value, tier.name).set(snapshot.threshold(tier.name, task))
@@ -196,6 +201,18 @@ class Metrics:
         """Read the pool's gauges at every scrape."""
         self.registry.register(_PoolCollector(pool))
 
+    def watch_brownout(self, level: Level) -> None:
+        """Read the brownout's level at every scrape."""
+        self._operator.watch(level)
+
+    def config_attempt(self, result: str) -> None:
+        """Count an attempt to change the tier table (`service.tiers.store.Observer`)."""
+        self._operator.config_attempt(result)
+
+    def shadow_ended(self, task: Task, result: str, answer: CompareAnswer | None) -> None:
+        """Count a comparison of the shadow (`service.tiers.shadow.Observer`)."""
+        self._operator.shadow_ended(task, result, answer)
+
     def begun(self) -> None:
         """Count a request that arrived; `observe` ends it."""
         self._http_open.inc()
@@ -217,6 +234,8 @@ class Metrics:
         work = record.work
         if work is None:
             return
+        if record.tier != tier:
+            self._operator.degraded(task, record.tier, tier)
         for stage, ms in record.stages().items():
             self._stage_children[task, stage].observe(ms / 1000.0)
         cost = self._costs.get((task, tier)) or self._cost(task, tier)

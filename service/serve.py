@@ -12,8 +12,10 @@ from fastapi import FastAPI
 
 from service import __version__, catalogue, logs
 from service.api import access
+from service.api.admin_tokens import AdminTokens
 from service.api.app import create_app
 from service.api.context import AppContext
+from service.desk import open_desk
 from service.http_protocol import PatientProtocol
 from service.metrics import Metrics
 from service.pool.interface import Pool
@@ -47,7 +49,9 @@ def assemble(
     pool = make_pool(metrics)
     keys = access.load(settings.api_keys_file)
     tracer = open_tracer(settings.tracing)
-    return create_app(AppContext(settings, tiers, models, pool, metrics, keys, tracer))
+    desk = open_desk(settings, tiers, pool, metrics)
+    tokens = AdminTokens(settings.admin_token_file)
+    return create_app(AppContext(settings, tiers, models, pool, metrics, keys, desk, tokens, tracer))
 
 
 class Server(uvicorn.Server):

@@ -1,5 +1,6 @@
 """The application: everything it uses is given to it."""
 
+import asyncio
 import difflib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,20 @@ from service.api.middleware import RequestMiddleware
 from service.api.parameters import ClassifyQuery, SuperResolveQuery
 from service.api.problems import FieldError, Problem, ProblemError
 from service.api.record import EXPOSED_HEADERS, record_of
-from service.api.routes import classify, docs, health, metrics, models, open_inference, super_resolve, tiers
+from service.api.routes import (
+    admin,
+    admin_history,
+    admin_live,
+    classify,
+    console,
+    docs,
+    health,
+    metrics,
+    models,
+    open_inference,
+    super_resolve,
+    tiers,
+)
 
 ROUTERS = (
     classify.router,
@@ -28,6 +42,10 @@ ROUTERS = (
     health.router,
     metrics.router,
     docs.router,
+    console.router,
+    admin.router,
+    admin_history.router,
+    admin_live.router,
     open_inference.router,
 )
 
@@ -40,10 +58,14 @@ def create_app(context: AppContext) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await context.pool.start()
+        await context.desk.start()
         try:
             yield
         finally:
+            await context.desk.stop()
             await context.pool.stop(context.settings.drain_timeout_s)
+            if context.tracer is not None:  # the last spans are sent; the exporter blocks
+                await asyncio.to_thread(context.tracer.close)
 
     app = FastAPI(
         title="Pixeltier",
@@ -55,10 +77,13 @@ def create_app(context: AppContext) -> FastAPI:
             {"name": "catalogue"},
             {"name": "health"},
             {"name": "open inference"},
+            {"name": "admin"},
         ],
         redirect_slashes=False,
         docs_url=None,  # its page fetches scripts from elsewhere; ours is routes/docs.py
         redoc_url=None,
+        # FastAPI's own spans would stand beside ours, and its logs carry exceptions' messages unredacted.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.context = context
     for router in ROUTERS:
@@ -75,13 +100,21 @@ def create_app(context: AppContext) -> FastAPI:
         expose_headers=list(EXPOSED_HEADERS),
         max_age=600,
     )
-    app.add_middleware(RequestMiddleware, metrics=context.metrics, tiers=context.tiers)
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=context.metrics,
+        tiers=context.tiers,
+        desk=context.desk,
+        tracer=context.tracer,
+    )
     openapi.install(app)
     context.metrics.set_expectations(
         {task: model.expectations for task, model in context.catalogue.models.items()}
     )
     context.metrics.set_routes(openapi.documented_statuses(app))
     context.metrics.watch(context.pool)
+    context.metrics.watch_brownout(context.desk.level)
+    context.tiers.observe(context.metrics)
     return app
 
 

@@ -7,7 +7,9 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from service.api.access import Access
+from service.api.admin_tokens import AdminTokens
 from service.catalogue import Catalogue
+from service.desk import Desk
 from service.metrics import Metrics
 from service.pool.interface import Pool
 from service.settings import Settings
@@ -25,6 +27,8 @@ class AppContext:
     pool: Pool
     metrics: Metrics
     access: Access
+    desk: Desk
+    admin: AdminTokens
     tracer: Tracer | None = None
 
 

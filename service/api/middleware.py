@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import trace_context
 from service.api.problems import Problem, ProblemError
 from service.api.record import SCOPE_KEY, RequestRecord
+from service.desk import Desk
 from service.metrics import Metrics
 from service.tiers.store import TierStore
 from service.tracing import Trace, Tracer
@@ -29,11 +30,12 @@ class RequestMiddleware:
     """Wraps the whole application."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, tiers: TierStore, tracer: Tracer | None = None
+        self, app: ASGIApp, *, metrics: Metrics, tiers: TierStore, desk: Desk, tracer: Tracer | None = None
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._tiers = tiers
+        self._desk = desk
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,6 +85,7 @@ class RequestMiddleware:
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"]
         self._metrics.observe(record, method=method, route=route, status=status)
+        self._desk.observe(record)
         if trace is not None:
             trace.end(record, route=route, method=method, status=status)
         level = logging.DEBUG if route in QUIET_ROUTES and status < 400 else logging.INFO

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from service.api.admin_openapi import admin_bodies
 from service.api.problems import Problem, ProblemDocument, documented
 from service.api.tensors import InferRequest
 
@@ -94,6 +95,7 @@ def install(app: FastAPI) -> None:
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= schema.pop("$defs", {})
                 schemas[name] = schema
+            schemas |= admin_bodies()
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -138,7 +138,7 @@ class Options(BaseModel):
     threshold: float | None = None
     max_macs_ratio: float | None = None
     max_latency_ms: float | None = None
-    degradable: bool = False
+    degradable: bool | None = None
     include: Literal["importance"] | None = None
     top_k: int = 5
     format: OutputFormat | None = None

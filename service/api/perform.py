@@ -19,14 +19,16 @@ from service.api.problems import Problem, ProblemError
 from service.api.record import RequestRecord, record_of
 from service.pool import interface as pool
 from service.tasks import CUSTOM_TIER, Task
-from service.tiers.store import Snapshot
+from service.tiers.shadow import Sample
 from service.worker.messages import (
     ClassifyAnswer,
+    CompareAnswer,
     CostLimits,
     Failed,
     Infeasible,
     Job,
     Rejected,
+    RequestJob,
     SuperResolveAnswer,
 )
 
@@ -34,7 +36,7 @@ log = logging.getLogger("pixeltier.api")
 
 T = TypeVar("T")
 
-MakeJob = Callable[[bytes, float], Job]
+MakeJob = Callable[[bytes, float], RequestJob]
 """Builds the job from the image's bytes and the threshold."""
 
 
@@ -78,39 +80,89 @@ async def submit(
     pixels = _check_header(
         body, settings.classify_max_pixels if task is Task.CLASSIFY else settings.sr_max_pixels
     )
-    # The tier is resolved when the job is dispatched: a change of the table takes effect at once, and the
-    # answer names the version that served it.
-    snapshot = context.tiers.snapshot
-    tier, threshold = resolve(options, snapshot, task)
-    check_tier(limits, tier)
+    binder = _Binder(context, record, task, options, make_job, body)
+    job, tier = binder()
+    check_tier(limits, record.tier)
     urgency = max(limits.urgency, options.urgency)
-    record.config_version = snapshot.version
-    record.tier = record.tier_effective = tier
-    record.threshold = threshold
     record.model_version = context.catalogue.models[task].version
     deadline = deadline_of(request, context, options)
     record.max_latency_ms = options.max_latency_ms
     wanted = pool.Request(
-        job=_limited(make_job(body, threshold), options, snapshot, tier),
+        job=job,
         tier=tier,
         deadline=deadline,
         urgency=urgency,
         pixels=pixels,
         max_latency_ms=options.max_latency_ms,
+        at_dispatch=binder,
         began=record.started,
     )
-    done = await _until_disconnect(request, _run(context.pool, wanted))
+    try:
+        done = await _until_disconnect(request, _run(context.pool, wanted))
+    except ProblemError as error:
+        if error.problem is Problem.OVERLOADED:
+            context.desk.refused()
+        raise
     record.queue_ms, record.slot_ms, record.answered = done.queue_ms, done.slot_ms, time.monotonic()
     record.predicted_slot_ms = done.predicted_ms
-    return _answer(done, record, options)
+    answer = _answer(done, record, options)
+    candidate = context.desk.shadow.candidate(task, pixels)
+    if candidate is not None:
+        record.sample = Sample(task, body, answer.work.threshold, candidate, pixels)
+    return answer
 
 
-def _limited(job: Job, options: Options, snapshot: Snapshot, tier: str) -> Job:
-    """The job with the request's budget, and the cap of its tier."""
-    share = None if tier == CUSTOM_TIER else snapshot.resolved(tier, job.task).max_active_share
-    if options.max_macs_ratio is None and share is None:
-        return job
-    return dataclasses.replace(job, limits=CostLimits(macs_ratio=options.max_macs_ratio, active_share=share))
+class _Binder:
+    """Makes a request's job from the tier table in force: at admission, and again whenever it goes to a slot.
+
+    So a change of the table and of the brownout's level acts on what already waits, and the answer names the version
+    that served it.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        record: RequestRecord,
+        task: Task,
+        options: Options,
+        make_job: MakeJob,
+        body: bytes,
+    ) -> None:
+        self._context = context
+        self._record = record
+        self._task = task
+        self._options = options
+        self._make_job = make_job
+        self._body = body
+        self._bound: tuple[Job, str] | None = None
+
+    def __call__(self) -> tuple[Job, str]:
+        """The job and the tier that answers it; notes both in the record.
+
+        Raises:
+            ProblemError: unknown-tier, the first time only: a tier that vanishes while its request waits serves it.
+        """
+        snapshot = self._context.tiers.snapshot
+        try:
+            asked, threshold = resolve(self._options, snapshot, self._task)
+        except ProblemError:
+            if self._bound is None:
+                raise
+            return self._bound
+        effective, share = asked, None
+        if asked != CUSTOM_TIER:
+            tier = self._context.desk.effective(snapshot, snapshot.tier(asked), self._options.degradable)
+            resolved = snapshot.resolved(tier.name, self._task)
+            effective, threshold, share = tier.name, resolved.threshold, resolved.max_active_share
+        job = self._make_job(self._body, threshold)
+        if self._options.max_macs_ratio is not None or share is not None:
+            limits = CostLimits(macs_ratio=self._options.max_macs_ratio, active_share=share)
+            job = dataclasses.replace(job, limits=limits)
+        record = self._record
+        record.config_version = snapshot.version
+        record.tier, record.tier_effective, record.threshold = asked, effective, threshold
+        self._bound = job, effective
+        return self._bound
 
 
 async def in_time(request: Request, reading: Coroutine[Any, Any, bytes], deadline: float) -> bytes:
@@ -205,6 +257,8 @@ def _answer(done: pool.Done, record: RequestRecord, options: Options) -> Classif
         raise ProblemError(
             Problem.INTERNAL, "the model failed on this image; the log has it under this request_id"
         )
+    if isinstance(answer, CompareAnswer):
+        raise TypeError("a request's job was answered with a comparison")
     record.work = answer.work
     record.threshold = answer.work.threshold
     return answer

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from service.api.problems import Problem
 from service.tasks import NO_TIER, Task
+from service.tiers.shadow import Sample
 from service.trace_context import TraceContext
 from service.worker.messages import Work
 
@@ -60,6 +61,7 @@ class RequestRecord:
     max_latency_ms: float | None = None
     work: Work | None = None
     client: str | None = None
+    sample: Sample | None = None
     trace: TraceContext | None = None
     traced: bool = False
 

@@ -30,7 +30,7 @@ from service.pool.interface import (
 from service.pool.latency import LatencyModel
 from service.pool.queue import AdmissionQueue, Entry
 from service.tasks import Task
-from service.worker.messages import Answer, ClassifyAnswer, Job, SuperResolveAnswer
+from service.worker.messages import Answer, ClassifyAnswer, CompareJob, Job, SuperResolveAnswer
 
 log = logging.getLogger("pixeltier.pool")
 
@@ -168,6 +168,8 @@ class Dispatcher:
         wait_ms = self._wait_ms()
         if self._queue.full:
             raise QueueFullError(wait_ms / 1000.0)
+        if request.background and (len(self._queue) or not self._has_idle_seat()):
+            raise QueueFullError(wait_ms / 1000.0)
         cost_ms = self._estimator.cost_ms(request)
         if len(self._queue) and wait_ms + cost_ms > left_ms:
             # Accepting it would only spend a slot's time on an answer that comes too late.
@@ -175,6 +177,8 @@ class Dispatcher:
             raise QueueFullError(max(0.0, wait_ms + cost_ms - left_ms) / 1000.0)
         self._check_latency(request)
         entry = Entry(request, now, cost_ms, asyncio.get_running_loop().create_future())
+        if request.background:  # no request waits behind it in a slot, and none is worth a second crash
+            entry.alone, entry.attempts = True, RETRIES
         self._queue.push(entry)
         # An idle slot gets the job here and now: no turn of the event loop is lost, and a burst fills the
         # slots before it fills the queue. The slots' own tasks wake up to watch over it.
@@ -192,6 +196,9 @@ class Dispatcher:
         if least_ms > request.max_latency_ms:
             self._latency.doubt(request.job.task)
             raise LatencyInfeasibleError(least_ms)
+
+    def _has_idle_seat(self) -> bool:
+        return any(seat.state is SlotState.IDLE and not seat.flights for seat in self._seats)
 
     def _why_not_ready(self) -> str:
         if self._draining:
@@ -351,7 +358,7 @@ class Dispatcher:
     def _job(self, entry: Entry, seat: _Seat) -> Job:
         """The entry's job; one with a latency budget is told the MACs that the time left is good for."""
         request = entry.request
-        if request.max_latency_ms is None:
+        if request.max_latency_ms is None or isinstance(request.job, CompareJob):
             return request.job
         now = time.monotonic()
         ahead_ms = sum(max(0.0, f.cost_ms - (now - f.started) * 1000.0) for f in seat.flights)
@@ -372,7 +379,8 @@ class Dispatcher:
                 for entry in entries:  # they never began: no attempt is spent
                     self._queue.push(entry)
                 return RestartReason.CRASH
-            self._observer.batch_started(jobs)
+            if not entries[0].request.background:
+                self._observer.batch_started(jobs)
             seat.flights.append(_Flight(entries, future, sum(e.cost_ms for e in entries), time.monotonic()))
             seat.state = SlotState.BUSY
         return None
@@ -386,6 +394,7 @@ class Dispatcher:
             self._queue.pop()
             if entry.future.done():
                 continue
+            self._bind(entry)
             left_ms = (entry.request.deadline - time.monotonic()) * 1000.0
             if left_ms < 0.5 * entry.cost_ms:  # half: the estimate is a mean, not a bound
                 self._estimator.forget_a_little(entry.request)
@@ -395,6 +404,17 @@ class Dispatcher:
             if len(entries) >= self._limits.max_batch:
                 break
         return entries
+
+    def _bind(self, entry: Entry) -> None:
+        """Let a job that leaves the queue be what the tier table and the pressure of this moment make of it."""
+        if entry.request.at_dispatch is None:
+            return
+        job, tier = entry.request.at_dispatch()
+        if tier != entry.request.tier:
+            entry.request = replace(entry.request, job=job, tier=tier)
+            entry.cost_ms = self._estimator.cost_ms(entry.request)
+        else:
+            entry.request = replace(entry.request, job=job)
 
     def _account_for_crash(self, seat: _Seat) -> None:
         """The flight at work pays an attempt; the one sent early goes back without."""

@@ -102,6 +102,8 @@ class Request:
         urgency: 0 (first) to 7 (last), 3 is usual; as in RFC 9218.
         pixels: of the image where its header was readable, else None.
         max_latency_ms: a target for the time from `began` to the answer; the threshold is raised to meet it.
+        background: nobody waits for it: it is done now, by an idle slot, or refused with QueueFullError.
+        at_dispatch: gives job and tier anew when they go to a slot, so that nothing decided earlier is outdated.
         began: `time.monotonic()` when the request came.
     """
 
@@ -111,6 +113,8 @@ class Request:
     urgency: int = 3
     pixels: int | None = None
     max_latency_ms: float | None = None
+    background: bool = False
+    at_dispatch: "Callable[[], tuple[Job, str]] | None" = None
     began: float = field(default_factory=time.monotonic)
 
 

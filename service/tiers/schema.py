@@ -122,9 +122,7 @@ def _or_number(schema: dict[str, Any]) -> None:
 class Rules(BaseModel):
     """One rule a model."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
     classify: ClassifyRule = Field(json_schema_extra=_or_number)
     super_resolve: SuperResolveRule = Field(alias="super-resolve", json_schema_extra=_or_number)
@@ -177,9 +175,7 @@ class Brownout(BaseModel):
 class ShadowThresholds(BaseModel):
     """The candidate threshold of each model; null compares nothing."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
     classify: Threshold | None = None
     super_resolve: Threshold | None = Field(default=None, alias="super-resolve")

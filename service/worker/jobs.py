@@ -8,6 +8,7 @@ from models import budgets
 from models.budgets import Budget
 from models.images import classify_input
 from service.tasks import SCALE
+from service.worker.compare import compare
 from service.worker.decode import ImageRejectedError, decode, flatten
 from service.worker.encode import check_output, encode
 from service.worker.interface import Engine, Floats, Outcome
@@ -15,6 +16,7 @@ from service.worker.messages import (
     Answer,
     ClassifyAnswer,
     ClassifyJob,
+    CompareJob,
     CostLimits,
     ImportanceMap,
     Infeasible,
@@ -29,6 +31,8 @@ from service.worker.messages import (
 
 def do(engine: Engine, jobs: tuple[Job, ...]) -> list[Answer]:
     """Do jobs; a rejected image is an answer. Several jobs are classify jobs and run as one batch."""
+    if len(jobs) == 1 and isinstance(jobs[0], CompareJob):
+        return [compare(engine, jobs[0])]
     if len(jobs) == 1 and isinstance(jobs[0], SuperResolveJob):
         try:
             return [_super_resolve(engine, jobs[0])]

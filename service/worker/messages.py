@@ -49,7 +49,22 @@ class SuperResolveJob:
     task = Task.SUPER_RESOLVE
 
 
-Job = ClassifyJob | SuperResolveJob
+RequestJob = ClassifyJob | SuperResolveJob
+"""What a request asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompareJob:
+    """Run one image at the threshold it was served at and at a candidate; nobody waits for it."""
+
+    task: Task
+    body: bytes
+    served: float
+    candidate: float
+    max_pixels: int
+
+
+Job = RequestJob | CompareJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +150,24 @@ class Failed:
     traceback: str
 
 
-Answer = ClassifyAnswer | SuperResolveAnswer | Rejected | Infeasible | Failed
+@dataclass(frozen=True, slots=True)
+class CompareAnswer:
+    """How far apart the two results of a CompareJob are.
+
+    Attributes:
+        agrees: whether the first class is the same; None for super-resolution.
+        psnr_db, ssim: between the results (luma), at most 100 dB; None for classification, SSIM also for tiny images.
+    """
+
+    agrees: bool | None
+    psnr_db: float | None
+    ssim: float | None
+    macs_dense: int
+    macs_served: int
+    macs_candidate: int
+
+
+Answer = ClassifyAnswer | SuperResolveAnswer | CompareAnswer | Rejected | Infeasible | Failed
 
 
 @dataclass(frozen=True, slots=True)

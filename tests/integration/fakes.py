@@ -18,9 +18,11 @@ from fastapi import FastAPI
 
 from models.budgets import ActiveSum, Budget, Cost, Infeasible, curve
 from service.api import access
+from service.api.admin_tokens import AdminTokens
 from service.api.app import create_app
 from service.api.context import AppContext
 from service.catalogue import Catalogue, Model
+from service.desk import open_desk
 from service.metrics import Metrics
 from service.pool.wiring import open_pool
 from service.settings import Settings
@@ -169,7 +171,9 @@ def fake_app(engine: Any = load_fake, tracer: Tracer | None = None, **settings: 
     metrics = Metrics(tiers)
     keys = access.load(effective.api_keys_file)
     pool = open_pool(effective, metrics, engine)
-    return create_app(AppContext(effective, tiers, models, pool, metrics, keys, tracer))
+    desk = open_desk(effective, tiers, pool, metrics)
+    tokens = AdminTokens(effective.admin_token_file)
+    return create_app(AppContext(effective, tiers, models, pool, metrics, keys, desk, tokens, tracer))
 
 
 @asynccontextmanager

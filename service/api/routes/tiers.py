@@ -1,12 +1,14 @@
 """GET /v1/tiers."""
 
+from typing import Any
+
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from service.api.context import Context
 from service.catalogue import Model
 from service.tasks import Task
-from service.tiers.schema import Tier
+from service.tiers.schema import Tier, json_schema
 from service.tiers.store import Snapshot
 
 router = APIRouter(tags=["catalogue"])
@@ -41,6 +43,7 @@ class TiersDocument(BaseModel):
 
     version: int = Field(examples=[1])
     default: str = Field(examples=["balanced"])
+    admin: bool = Field(description="Whether there is an admin API under /admin/v1.")
     tiers: list[TierDocument]
 
 
@@ -65,6 +68,7 @@ async def tiers(context: Context) -> TiersDocument:
     return TiersDocument(
         version=snapshot.version,
         default=snapshot.table.default,
+        admin=context.admin.enabled,
         tiers=[
             TierDocument(
                 name=tier.name,
@@ -76,3 +80,9 @@ async def tiers(context: Context) -> TiersDocument:
             for tier in snapshot.table.tiers
         ],
     )
+
+
+@router.get("/v1/tiers/schema", summary="JSON Schema of the tier table's document")
+async def tiers_schema() -> dict[str, Any]:
+    """What a tier file and the admin API accept, as JSON Schema (draft 2020-12)."""
+    return json_schema()
