@@ -102,12 +102,19 @@ class _Attempts:
     def pause_s(self, response: httpx.Response | None) -> float | None:
         """Seconds until the next attempt; None: this was the last."""
         self.made += 1
-        if self.made > self.retries or (response is not None and response.status_code not in RETRIED):
+        if self.made > self.retries or (response is not None and not _may_change(response)):
             return None
         told = _retry_after(response) if response is not None else None
         pause = told if told is not None else 0.1 * 2.0 ** (self.made - 1)
         pause *= 1.0 + 0.25 * random.random()  # noqa: S311 - so that clients do not come back in step
         return pause if pause < self.left_s else None
+
+
+def _may_change(response: httpx.Response) -> bool:
+    """Whether asking again may give another answer: images are only looked at, so asking twice does no harm."""
+    ours = response.headers.get("content-type", "").startswith("application/problem+json")
+    # A 5xx that is no problem document is a proxy's, whose replica died at the request.
+    return response.status_code in RETRIED or (response.status_code >= 500 and not ours)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -101,6 +101,21 @@ def test_no_retry_beyond_the_deadline_or_of_a_final_answer() -> None:
         assert len(times) == 1
 
 
+def test_a_proxys_failure_is_asked_again_and_the_services_own_is_not() -> None:
+    """A 500 without a problem document: the replica behind a proxy died. With one, the service has judged."""
+    transport, times = _scripted([httpx.Response(500, text="Internal Server Error"), GOOD])
+    with Client("http://x", transport=transport) as client:
+        client.classify(b"x")
+    assert len(times) == 2
+    problem = httpx.Response(
+        500, content=b'{"type": "internal"}', headers={"Content-Type": "application/problem+json"}
+    )
+    transport, times = _scripted([problem, GOOD])
+    with Client("http://x", transport=transport) as client, pytest.raises(PixeltierError):
+        client.classify(b"x")
+    assert len(times) == 1
+
+
 def test_retries_end() -> None:
     transport, times = _scripted([_refusal(503, "0")])
     with Client("http://x", transport=transport, retries=2) as client, pytest.raises(PixeltierError):

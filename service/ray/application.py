@@ -1,0 +1,127 @@
+"""The Ray Serve application: fronts with the FastAPI app, slots with the models.
+
+    serve run service.ray.application:build slots_most=8 threads=2
+
+Static settings are the PIXELTIER_* variables of the shell that runs this; those that name files must be good on every
+machine of the cluster.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from ray import serve
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import LoggingConfig
+
+from service import logs, settings
+from service.metrics import Metrics
+from service.pool.dispatcher import Dispatcher
+from service.pool.interface import Slot
+from service.pool.wiring import pool_limits, worker_spec
+from service.ray.replica import SlotReplica
+from service.ray.slot import ServeSlot
+from service.ray.versions import SharedVersions, open_keeper
+from service.serve import assemble
+from service.settings import Settings
+from service.tiers.history import VersionTakenError
+from service.worker.slot import EngineFactory
+
+RUNNING_AND_NEXT = 2
+"""Calls a slot replica may hold: the one at work, and one on its way, so that it never waits for the network."""
+
+FRONT_REQUESTS = 1000
+"""Requests a front replica may hold: its own queue and limits decide, not Ray's."""
+
+ADMISSION_TRIES = 5
+
+
+class Scale(BaseModel):
+    """How much of it there is; the arguments of `serve run`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fronts: int = Field(1, ge=1, description="Replicas of the application.")
+    front_cpus: float = Field(0.5, ge=0, description="Processors Ray sets aside for each front.")
+    slots_least: int = Field(1, ge=1, description="Slot replicas when nobody asks for anything.")
+    slots_most: int = Field(4, ge=1, description="Slot replicas at most.")
+    threads: int = Field(1, ge=1, description="Threads, and so processors, of each slot.")
+    gpus: float = Field(0.0, ge=0, description="Accelerators of each slot.")
+    ongoing: float = Field(1.5, gt=0, description="Jobs at a slot, waiting ones included, that scaling aims at.")
+    upscale_delay_s: float = Field(5.0, ge=0)
+    downscale_delay_s: float = Field(300.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Scale":
+        if self.slots_least > self.slots_most:
+            raise ValueError("slots_least is above slots_most")
+        return self
+
+
+class Front:
+    """The application on a replica. Its pool's seats reach any slot replica."""
+
+    def __init__(self, slots: Any, values: dict[str, Any], seats: int) -> None:
+        chosen = Settings(**values)
+        logs.configure(chosen.log_format, chosen.log_level)
+        versions = SharedVersions(open_keeper(None if chosen.state_dir is None else str(chosen.state_dir)))
+
+        def make_pool(metrics: Metrics) -> Dispatcher:
+            each: list[tuple[str, Slot]] = [(str(n), ServeSlot(slots)) for n in range(seats)]
+            return Dispatcher(each, pool_limits(chosen), metrics)
+
+        for last in (False,) * ADMISSION_TRIES + (True,):
+            try:
+                self._app = assemble(chosen, versions, make_pool)
+                break
+            except VersionTakenError:  # another front wrote the first version in the same moment: go on with it
+                if last:
+                    raise
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """What Ray Serve asks for once the replica is made; it runs the app's lifespan too."""
+        return self._app
+
+
+def application(scale: Scale, values: Settings, engine: EngineFactory | None = None) -> serve.Application:
+    """Both deployments, bound; `serve.run` deploys them.
+
+    Args:
+        engine: what loads the models inside a slot; the real one if None. Must be importable on every machine.
+    """
+    quiet = LoggingConfig(enable_access_log=False)  # the application logs each request itself
+    slot = serve.deployment(
+        SlotReplica,
+        name="slot",
+        max_ongoing_requests=RUNNING_AND_NEXT,
+        max_queued_requests=values.queue_limit,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=scale.slots_least,
+            max_replicas=scale.slots_most,
+            initial_replicas=scale.slots_least,
+            target_ongoing_requests=scale.ongoing,
+            upscale_delay_s=scale.upscale_delay_s,
+            downscale_delay_s=scale.downscale_delay_s,
+        ),
+        ray_actor_options={"num_cpus": scale.threads, "num_gpus": scale.gpus},
+        health_check_period_s=2,
+        logging_config=quiet,
+        graceful_shutdown_timeout_s=values.drain_timeout_s,
+    )
+    front = serve.deployment(
+        serve.ingress()(Front),
+        name="front",
+        num_replicas=scale.fronts,
+        max_ongoing_requests=FRONT_REQUESTS,
+        ray_actor_options={"num_cpus": scale.front_cpus},
+        health_check_period_s=2,
+        logging_config=quiet,
+        graceful_shutdown_timeout_s=values.drain_timeout_s,
+    )
+    handle = slot.bind(worker_spec(values, scale.threads, engine))
+    return front.bind(handle, values.model_dump(), scale.slots_most)
+
+
+def build(scale: Scale) -> serve.Application:
+    """What `serve run service.ray.application:build` calls; settings come from the environment."""
+    return application(scale, settings.load())

@@ -1,0 +1,27 @@
+"""What runs in a slot replica: one worker, one thread, jobs in the order they come."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from service import logs
+from service.worker import slot
+from service.worker.messages import Answer, Job, Ready
+
+
+class SlotReplica:
+    """A worker as a Ray Serve deployment's class; the models are loaded and proved before it counts as healthy."""
+
+    def __init__(self, spec: slot.Spec) -> None:
+        slot.cap_threads(spec.threads)
+        logs.configure(spec.log_format, spec.log_level)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slot")
+        self._worker, self._ready = self._executor.submit(slot.open_worker, spec).result()
+
+    async def describe(self) -> Ready:
+        """The warm worker's report; what a front asks before it sends the first job."""
+        return self._ready
+
+    async def execute(self, jobs: tuple[Job, ...]) -> list[Answer]:
+        """Do jobs; a call that is cancelled before its turn never begins."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._worker.execute, jobs)
