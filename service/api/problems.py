@@ -113,7 +113,7 @@ class Problem(Enum):
 
 _BY_TYPE = {problem.kind.type: problem for problem in Problem}
 
-OUTCOMES = ("ok", *_BY_TYPE)
+OUTCOMES = ("ok", *(type_ for type_ in _BY_TYPE if not type_.startswith("config-")))
 """Every value of the `outcome` label."""
 
 

@@ -289,7 +289,8 @@ def _place(loc: tuple[int | str, ...], document: Any) -> str:
 
 
 def _said(message: str) -> str:
-    return message.removeprefix("Value error, ")
+    plain = message.removeprefix("Value error, ")
+    return "there is no such key here" if plain == "Extra inputs are not permitted" else plain
 
 
 def parse(text: str, *, source: str) -> TierTable:

@@ -17,9 +17,26 @@ from tests.integration.server import serving
 IMAGES = [encoded(photo(12, 9), format_) for format_ in ("PNG", "JPEG", "WEBP")]
 
 
+TOKEN = "a-token-of-the-contract-test"
+
+ADMIN = [
+    "GET /admin/v1/tiers",
+    "PUT /admin/v1/tiers",
+    "PATCH /admin/v1/tiers",
+    "POST /admin/v1/tiers:dry-run",
+    "POST /admin/v1/tiers:rollback",
+    "GET /admin/v1/versions",
+    "GET /admin/v1/versions/{version}",
+    "GET /admin/v1/audit",
+    "GET /admin/v1/live",
+]
+
+
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving() as url:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    tokens = tmp_path_factory.mktemp("admin") / "tokens"
+    tokens.write_text(TOKEN)
+    with serving(admin_token_file=tokens) as url:
         yield url
 
 
@@ -50,6 +67,7 @@ def _operations(api: Any) -> dict[str, Any]:
         "POST /v1/classify",
         "POST /v1/super-resolve",
         "GET /v1/tiers",
+        "GET /v1/tiers/schema",
         "GET /v1/models",
         "GET /healthz",
         "GET /readyz",
@@ -60,6 +78,7 @@ def _operations(api: Any) -> dict[str, Any]:
         "GET /v2/models/{model}",
         "GET /v2/models/{model}/ready",
         "POST /v2/models/{model}/infer",
+        *ADMIN,
     ],
 )
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
@@ -83,6 +102,20 @@ def test_nothing_undocumented(api: Any, label: str, mode: GenerationMode) -> Non
 def test_every_operation_is_in_the_table_above(api: Any) -> None:
     table = test_nothing_undocumented.pytestmark[-1].args[1]  # type: ignore[attr-defined]
     assert set(_operations(api)) == set(table)
+
+
+@pytest.mark.parametrize("label", ADMIN)
+def test_nothing_undocumented_for_operators(api: Any, label: str) -> None:
+    """With the token, and a precondition that holds, changes get as far as their documents let them."""
+    headers = {"Authorization": f"Bearer {TOKEN}", "If-Match": "*"}
+
+    @BOUNDED
+    @given(case=_operations(api)[label].as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def check(case: Any) -> None:
+        answer = case.call_and_validate(checks=CHECKS, headers=headers)
+        assert answer.status_code not in {401, 428, 500}
+
+    check()
 
 
 @pytest.mark.parametrize("label", ["POST /v1/classify", "POST /v1/super-resolve"])

@@ -12,6 +12,7 @@ CONTRACT = {
     "payload-too-large": 413,
     "image-too-large": 413,
     "output-too-large": 413,
+    "config-not-stored": 507,
     "unauthorized": 401,
     "forbidden": 403,
     "overloaded": 503,
@@ -27,3 +28,8 @@ def test_types_and_statuses() -> None:
     found = {problem.kind.type: problem.kind.status for problem in Problem}
     assert found.items() >= CONTRACT.items()
     assert all(problem.kind.help and problem.kind.title for problem in Problem)
+
+
+def test_a_change_that_is_overtaken_and_one_that_names_no_version() -> None:
+    found = {problem.kind.status for problem in Problem if problem.kind.type == "config-conflict"}
+    assert found == {412, 428}
