@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from service import __version__
+from service.operator_cli import add_tiers
 
 USAGE_ERROR = 2
 
@@ -38,6 +39,7 @@ def _parser(*, command: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_serve(commands)
     _add_client_commands(commands)
+    add_tiers(commands, _add_connection)
     key = commands.add_parser("key", help="make an API key, and its entry for the key file")
     key.add_argument("name", help="whose key it is, for the log")
     key.set_defaults(run=_key)

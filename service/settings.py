@@ -20,7 +20,9 @@ PREFIX = "PIXELTIER_"
 
 CONFIG_FILE_VARIABLE = "PIXELTIER_CONFIG_FILE"
 
-OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "PIXELTIER_ISA", "PIXELTIER_URL", "PIXELTIER_API_KEY"})
+OTHER_VARIABLES = frozenset(
+    {CONFIG_FILE_VARIABLE, "PIXELTIER_ISA", "PIXELTIER_URL", "PIXELTIER_API_KEY", "PIXELTIER_ADMIN_TOKEN"}
+)
 """Variables with our prefix that are not settings of the service: the file's place, the kernels' instruction
 set (read by `native`), and what the client reads."""
 

@@ -209,7 +209,7 @@ class TierTable(BaseModel):
         names = [tier.name for tier in self.tiers]
         if len(set(names)) != len(names):
             raise ValueError(f"a tier name stands twice in {', '.join(names)}")
-        if reserved := {CUSTOM_TIER, NO_TIER} & set(names):
+        if reserved := {CUSTOM_TIER, NO_TIER, *type(self).model_fields} & set(names):
             raise ValueError(f"the name {reserved.pop()} is reserved")
         if self.default not in names:
             raise ValueError(f"default: there is no tier {self.default} among {', '.join(names)}")
