@@ -8,6 +8,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from service import redaction
 from service.api.problems import Problem, ProblemError
 
 log = logging.getLogger("pixeltier.admin")
@@ -107,6 +108,7 @@ def _entry(line: str, where: str) -> tuple[str, bytes]:
         raise TokenFileError(
             f"{where}: a token is at least {LEAST_LENGTH} printable characters without spaces"
         )
+    redaction.conceal(token)  # one pasted into a path or an image's name must not end up in the log
     return name, _digest(token)
 
 

@@ -64,6 +64,27 @@ async def test_no_secret_reaches_the_log(log: io.StringIO, tmp_path: Path) -> No
     assert len(requests) == len(calls)
 
 
+async def test_no_admin_token_reaches_the_log(log: io.StringIO, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    admin, old = "a-token-of-the-operator's", "an-older-token-of-theirs"
+    tokens.write_text(f"alice: {old}\n")
+    bearer = {"Authorization": f"Bearer {admin}"}
+    async with running(fake_app(admin_token_file=tokens)) as client:
+        tokens.write_text(f"alice: {admin}\n")
+        assert (await client.get("/admin/v1/tiers", headers=bearer)).status_code == 200
+        await client.get("/admin/v1/tiers", headers={"Authorization": f"Bearer {old}"})
+        await client.get(f"/admin/v1/{admin}", headers=bearer)
+        await client.get(f"/admin/v1/tiers?token={admin}", headers=bearer)
+        changed = await client.put("/admin/v1/tiers", headers=bearer, json={"reason": f"with {admin}"})
+        assert changed.status_code >= 400
+        tokens.write_text(f"alice: {admin[:8]}\n")  # too short: the file cannot be used any more
+        await client.get("/admin/v1/tiers", headers=bearer)
+    text = log.getvalue()
+    assert "nobody is let in" in text
+    assert admin not in text
+    assert old not in text
+
+
 async def test_an_unexpected_error_logs_its_traceback_without_the_headers(
     log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
