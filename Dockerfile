@@ -48,7 +48,9 @@ RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 libstdc++6 \
  && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/*
 COPY --from=build /opt/pixeltier /opt/pixeltier
-# Nothing is written: bytecode is compiled, the log goes to standard output, slots talk through pipes.
+# For a volume that keeps the tier table's versions (PIXELTIER_STATE_DIR); a named volume takes over the owner.
+RUN install --directory --owner=65532 --group=65532 /var/lib/pixeltier
+# Nothing else is written: bytecode is compiled, the log goes to standard output, slots talk through pipes.
 ENV PATH=/opt/pixeltier/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

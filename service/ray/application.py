@@ -47,7 +47,9 @@ class Scale(BaseModel):
     slots_most: int = Field(4, ge=1, description="Slot replicas at most.")
     threads: int = Field(1, ge=1, description="Threads, and so processors, of each slot.")
     gpus: float = Field(0.0, ge=0, description="Accelerators of each slot.")
-    ongoing: float = Field(1.5, gt=0, description="Jobs at a slot, waiting ones included, that scaling aims at.")
+    ongoing: float = Field(
+        1.5, gt=0, description="Jobs at a slot, waiting ones included, that scaling aims at."
+    )
     upscale_delay_s: float = Field(5.0, ge=0)
     downscale_delay_s: float = Field(300.0, ge=0)
 
@@ -74,7 +76,9 @@ class Front:
             try:
                 self._app = assemble(chosen, versions, make_pool)
                 break
-            except VersionTakenError:  # another front wrote the first version in the same moment: go on with it
+            except (
+                VersionTakenError
+            ):  # another front wrote the first version in the same moment: go on with it
                 if last:
                     raise
 
@@ -91,7 +95,6 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
     """
     quiet = LoggingConfig(enable_access_log=False)  # the application logs each request itself
     slot = serve.deployment(
-        SlotReplica,
         name="slot",
         max_ongoing_requests=RUNNING_AND_NEXT,
         max_queued_requests=values.queue_limit,
@@ -107,9 +110,8 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
         health_check_period_s=2,
         logging_config=quiet,
         graceful_shutdown_timeout_s=values.drain_timeout_s,
-    )
+    )(SlotReplica)
     front = serve.deployment(
-        serve.ingress()(Front),
         name="front",
         num_replicas=scale.fronts,
         max_ongoing_requests=FRONT_REQUESTS,
@@ -117,7 +119,7 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
         health_check_period_s=2,
         logging_config=quiet,
         graceful_shutdown_timeout_s=values.drain_timeout_s,
-    )
+    )(serve.ingress()(Front))
     handle = slot.bind(worker_spec(values, scale.threads, engine))
     return front.bind(handle, values.model_dump(), scale.slots_most)
 

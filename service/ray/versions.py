@@ -54,7 +54,7 @@ def open_keeper(state_dir: str | None) -> Any:
 
 
 class SharedVersions:
-    """Implements `service.tiers.history.VersionLog` over the keeper. Its calls block: the store makes them in threads."""
+    """Implements `service.tiers.history.VersionLog` over the keeper. Calls block; the store makes them in threads."""
 
     def __init__(self, keeper: Any) -> None:
         self._keeper = keeper
