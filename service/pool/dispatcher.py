@@ -366,6 +366,18 @@ class Dispatcher:
         macs = self._latency.macs_within(request.job.task, left_ms, request.pixels or UNKNOWN_PIXELS)
         return replace(request.job, limits=replace(request.job.limits, target_macs=macs))
 
+    def _landed(self, seat: _Seat) -> None:
+        """Answer a flight and send the next jobs at once, before the seat's task has its turn.
+
+        What went wrong with a slot is left for that task, which sees it where it was.
+        """
+        first = seat.flights[0].future if seat.flights else None
+        if seat.state is not SlotState.BUSY or first is None or not first.done() or first.cancelled():
+            return
+        if first.exception() is None:
+            self._collect(seat)
+            self._fill(seat)
+
     def _fill(self, seat: _Seat) -> RestartReason | None:
         """Send the next jobs to the slot while it may take some."""
         while self._may_take(seat):
@@ -381,6 +393,7 @@ class Dispatcher:
                 return RestartReason.CRASH
             if not entries[0].request.background:
                 self._observer.batch_started(jobs)
+            future.add_done_callback(lambda _: self._landed(seat))
             seat.flights.append(_Flight(entries, future, sum(e.cost_ms for e in entries), time.monotonic()))
             seat.state = SlotState.BUSY
         return None

@@ -1,66 +1,75 @@
-"""A slot that is a spawned process: its crash costs a job, never the service."""
+"""A slot that is a spawned process: its crash costs a job, never the service.
+
+Jobs and answers cross a socket pair that the event loop itself reads and writes. A ProcessPoolExecutor of one worker
+does the same with two more threads, and every hand-over between threads costs more than the pipe (docs/service.md).
+"""
 
 import asyncio
 import contextlib
 import multiprocessing
-import os
-import signal
+import socket
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnProcess
+from typing import Any, cast
 
 from service.pool.interface import SlotDiedError
-from service.worker import slot
+from service.worker import slot, wire
 from service.worker.messages import Answer, Job, Ready
+
+OFF_LOOP_BYTES = 1024 * 1024
+"""Frames from this size on are unpacked in a thread: copying them would hold up every other request."""
+
+REAP_S = 10.0
 
 
 class ProcessSlot:
-    """A ProcessPoolExecutor of one worker: the standard library's pipes, pickling and crash detection."""
+    """One worker process and the pipe to it."""
 
     def __init__(self, name: str, spec: slot.Spec) -> None:
         self.name = name
         self._spec = spec
-        self._executor: ProcessPoolExecutor | None = None
-        self._pid: int | None = None
-        self._pidfd: int | None = None
+        self._process: SpawnProcess | None = None
+        self._pipe: _Pipe | None = None
         self._callback: Callable[[], None] | None = None
 
     @property
     def pid(self) -> int | None:
         """The worker's process number."""
-        return self._pid
+        return None if self._process is None else self._process.pid
 
     async def start(self) -> Ready:
         """Spawn the process, then load and warm the engine in it."""
-        self._forget()
-        executor = self._executor = ProcessPoolExecutor(
-            max_workers=1,
-            mp_context=multiprocessing.get_context(
-                "spawn"
-            ),  # fork would copy the event loop's threads' locks
-            initializer=slot.prepare,
-            initargs=(self._spec,),
-        )
+        self._abandon()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        # fork would copy the event loop's threads' locks
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=slot.main, args=(theirs, self._spec), name=self.name, daemon=True)
         try:
             # Spawning blocks for some milliseconds, which the event loop has better use for.
-            first = await asyncio.to_thread(executor.submit, os.getpid)
-            self._pid = await asyncio.wrap_future(first)
-            self._watch(self._pid)
-            return await asyncio.wrap_future(executor.submit(slot.warm, self._spec))
-        except BrokenProcessPool as error:
-            raise SlotDiedError(str(error)) from error
+            await asyncio.to_thread(process.start)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._process = process
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_unix_connection(lambda: _Pipe(self._lost), sock=ours)
+        self._pipe = protocol
+        (first,) = await protocol.next_frame()
+        if isinstance(first, Ready):
+            return first
+        raise RuntimeError(f"the worker did not start: {first}")
 
     def submit(self, jobs: tuple[Job, ...]) -> asyncio.Future[list[Answer]]:
         """Send the jobs through the pipe."""
-        if self._executor is None:
+        if self._pipe is None:
             raise SlotDiedError
-        try:
-            future = asyncio.wrap_future(self._executor.submit(slot.execute, jobs))
-        except (BrokenProcessPool, RuntimeError) as error:
-            raise SlotDiedError(str(error)) from error
-        answer = asyncio.ensure_future(_translate(future))
-        answer.add_done_callback(_seen)  # a flight behind one that crashed is never asked for its own error
-        return answer
+        answer = self._pipe.next_frame()
+        self._pipe.send(wire.pack(jobs))
+        return cast("asyncio.Future[list[Answer]]", answer)
 
     def on_death(self, callback: Callable[[], None]) -> None:
         """Remember whom to tell."""
@@ -68,58 +77,148 @@ class ProcessSlot:
 
     def kill(self) -> None:
         """SIGKILL: a hung process may not listen to less."""
-        if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-        self._forget()
+        self._abandon()
 
     async def stop(self, timeout_s: float) -> None:
         """Close the pipe, wait for the process, kill it after the timeout."""
-        executor, pid = self._executor, self._pid
-        self._unwatch()
-        if executor is None:
+        process, pipe = self._process, self._pipe
+        self._process = self._pipe = None
+        if process is None:
             return
-        ending = asyncio.ensure_future(asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True))
-        done, _ = await asyncio.wait({ending}, timeout=timeout_s)
-        if not done and pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            await asyncio.wait({ending}, timeout=5.0)
-        self._executor = self._pid = None
+        if pipe is not None:
+            pipe.close()
+        await asyncio.to_thread(process.join, timeout_s)
+        if process.is_alive():
+            process.kill()
+            await asyncio.to_thread(process.join, REAP_S)
+        with contextlib.suppress(ValueError):  # it survived even that; the kernel will have it in the end
+            process.close()
 
-    def _forget(self) -> None:
-        self._unwatch()
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = self._pid = None
+    def _abandon(self) -> None:
+        process, pipe = self._process, self._pipe
+        self._process = self._pipe = None
+        if pipe is not None:
+            pipe.close()
+        if process is not None:
+            process.kill()
+            reaping = asyncio.get_running_loop().run_in_executor(None, _reap, process)
+            reaping.add_done_callback(_seen)
 
-    def _watch(self, pid: int) -> None:
-        """Hear of the process's end even while it is idle, where the system has process descriptors."""
-        if not hasattr(os, "pidfd_open"):
-            return
-        with contextlib.suppress(OSError):
-            self._pidfd = os.pidfd_open(pid)
-            asyncio.get_running_loop().add_reader(self._pidfd, self._died)
-
-    def _unwatch(self) -> None:
-        if self._pidfd is not None:
-            asyncio.get_running_loop().remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
-
-    def _died(self) -> None:
-        self._unwatch()
-        if self._callback is not None:
+    def _lost(self, pipe: "_Pipe") -> None:
+        if pipe is self._pipe and self._callback is not None:
             self._callback()
 
 
-def _seen(future: asyncio.Future[list[Answer]]) -> None:
+def _reap(process: SpawnProcess) -> None:
+    process.join(REAP_S)
+    process.close()
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """An error that nobody asks for is nobody's surprise."""
     if not future.cancelled():
         future.exception()
 
 
-async def _translate(future: asyncio.Future[list[Answer]]) -> list[Answer]:
-    try:
-        return await future
-    except BrokenProcessPool as error:
-        raise SlotDiedError(str(error)) from error
+class _Pipe(asyncio.BufferedProtocol):
+    """Frames from the worker, in the order of the jobs; each resolves the future that waits longest."""
+
+    def __init__(self, lost: Callable[["_Pipe"], None]) -> None:
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[asyncio.Future[list[Any]]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._gone = False
+        self._head_read = self._lengths_read = False
+        self._sizes: list[int] = []
+        self._parts: list[bytearray] = []
+        self._left = memoryview(bytearray())
+        self._begin()
+
+    def next_frame(self) -> asyncio.Future[list[Any]]:
+        """What the worker sends next, after what is waited for already; raises SlotDiedError where it dies."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        future.add_done_callback(_seen)  # a flight behind one that crashed is never asked for its own error
+        if self._gone:
+            future.set_exception(SlotDiedError("the worker is gone"))
+        else:
+            self._waiting.append(future)
+        return future
+
+    def send(self, buffers: list[wire.Buffer]) -> None:
+        """Send a frame; what the socket does not take at once follows as it does."""
+        if self._transport is not None and not self._gone:
+            for buffer in buffers:
+                self._transport.write(buffer)
+
+    def close(self) -> None:
+        """Hang up; the worker ends when it reads that."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- asyncio.BufferedProtocol ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The rest of the part that is being read."""
+        del sizehint
+        return self._left
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Go on to the next part where this one is complete."""
+        self._left = self._left[nbytes:]
+        while not self._left:
+            self._complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The worker died, or we hung up: nobody waits for it any longer."""
+        del exc
+        self._gone = True
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(SlotDiedError("the worker is gone"))
+        self._lost(self)
+
+    # ---- frames ----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._head_read = self._lengths_read = False
+        self._sizes, self._parts = [], []
+        self._read(wire.HEAD.size)
+
+    def _read(self, size: int) -> None:
+        self._parts.append(bytearray(size))
+        self._left = memoryview(self._parts[-1])
+
+    def _complete(self) -> None:
+        """A part is complete: the head, the lengths of the bodies, the pickle, or a body."""
+        if not self._head_read:
+            self._head_read = True
+            length, count = wire.HEAD.unpack(self._parts.pop())
+            self._sizes = [length]
+            self._read(count * wire.LENGTH.size)
+            return
+        if not self._lengths_read:
+            self._lengths_read = True
+            self._sizes += [size for (size,) in wire.LENGTH.iter_unpack(self._parts.pop())]
+        if len(self._parts) < len(self._sizes):
+            self._read(self._sizes[len(self._parts)])
+            return
+        pickled, *bodies = self._parts
+        total = sum(self._sizes)
+        self._begin()
+        future = self._waiting.popleft()
+        if total < OFF_LOOP_BYTES:
+            _resolve(future, wire.unpack(pickled, bodies))
+            return
+        unpacking = self._loop.run_in_executor(None, wire.unpack, pickled, bodies)
+        unpacking.add_done_callback(lambda done: _resolve(future, done.result()))
+
+
+def _resolve(future: asyncio.Future[list[Any]], items: list[Any]) -> None:
+    if not future.done():
+        future.set_result(items)

@@ -3,9 +3,11 @@
 Nothing here imports torch or numpy at the top: `prepare` must set the thread caps before either is loaded.
 """
 
+import contextlib
 import importlib
 import os
 import signal
+import socket
 import threading
 import time
 import traceback
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from service import logs
 from service.logs import LogFormat
+from service.worker import wire
 from service.worker.messages import Answer, Failed, Job, Ready
 
 if TYPE_CHECKING:
@@ -109,18 +112,18 @@ def open_worker(spec: Spec) -> tuple[Worker, Ready]:
     return Worker(engine), Ready(os.getpid(), engine.torch_version, engine.isa, spec.threads, took_ms)
 
 
-_worker: Worker | None = None
-
-
-def warm(spec: Spec) -> Ready:
-    """Open this process's worker; what a ProcessSlot runs first."""
-    global _worker
-    _worker, ready = open_worker(spec)
-    return ready
-
-
-def execute(jobs: tuple[Job, ...]) -> list[Answer]:
-    """Do jobs in this process's worker."""
-    if _worker is None:
-        raise RuntimeError("the slot was given a job before it was warm")
-    return _worker.execute(jobs)
+def main(connection: socket.socket, spec: Spec) -> None:
+    """A spawned process's whole life: warm up, say so, then do jobs until the front process hangs up."""
+    prepare(spec)
+    try:
+        worker, ready = open_worker(spec)
+    except Exception:
+        with contextlib.suppress(OSError):
+            wire.send(connection, [traceback.format_exc()])
+        return
+    try:
+        wire.send(connection, [ready])
+        while True:
+            wire.send(connection, worker.execute(tuple(wire.receive(connection))))
+    except OSError:  # hung up: the front process has stopped this slot, or is gone itself
+        return
