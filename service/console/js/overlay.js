@@ -2,7 +2,7 @@
 
 import { activeWindows } from "./importance.js";
 
-const CELL = 8;
+const SIDE = 1024; // pixels of the canvas, about
 
 // Dark violet over red to pale yellow: even steps of lightness, readable without colour (after matplotlib's inferno).
 const HEAT = [
@@ -29,22 +29,23 @@ export function drawHeat(canvas, map) {
 export function drawSkipped(canvas, map, threshold) {
   const active = activeWindows(map, threshold);
   const { width, height } = map;
-  canvas.width = width * CELL;
-  canvas.height = height * CELL;
+  const cell = Math.min(64, Math.max(6, Math.round(SIDE / width)));
+  canvas.width = width * cell;
+  canvas.height = height * cell;
   const context = canvas.getContext("2d");
   context.fillStyle = "rgb(10 12 16 / 78%)";
   for (let y = 0; y < height; y += 1) {
     for (let x = 0; x < width; x += 1) {
-      if (!active[y * width + x]) context.fillRect(x * CELL, y * CELL, CELL, CELL);
+      if (!active[y * width + x]) context.fillRect(x * cell, y * cell, cell, cell);
     }
   }
   context.fillStyle = "#4bd0bc";
-  const line = 1;
+  const line = cell >= 24 ? 2 : 1;
   for (let y = 0; y < height; y += 1) {
     for (let x = 0; x < width; x += 1) {
       const here = active[y * width + x];
-      if (x + 1 < width && here !== active[y * width + x + 1]) context.fillRect((x + 1) * CELL - line, y * CELL, 2 * line, CELL);
-      if (y + 1 < height && here !== active[(y + 1) * width + x]) context.fillRect(x * CELL, (y + 1) * CELL - line, CELL, 2 * line);
+      if (x + 1 < width && here !== active[y * width + x + 1]) context.fillRect((x + 1) * cell - line, y * cell, 2 * line, cell);
+      if (y + 1 < height && here !== active[(y + 1) * width + x]) context.fillRect(x * cell, (y + 1) * cell - line, cell, 2 * line);
     }
   }
 }

@@ -1,0 +1,166 @@
+// Quality against MACs saved: the measured curve, the tiers as points on it that can be moved along.
+
+import { el, fill, svg } from "./dom.js";
+import { expectation, thresholdFor } from "./curve.js";
+import { metric, percent, threshold as shown } from "./format.js";
+
+const SIZE = { width: 640, height: 300, left: 58, right: 22, top: 22, bottom: 42 };
+
+/** Nice steps for an axis: 1, 2 or 5 times a power of ten. */
+function steps(low, high, count) {
+  const raw = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= raw);
+  const marks = [];
+  for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-6; at += step) marks.push(at);
+  return { marks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+}
+
+/** @param {(name: string, threshold: number) => void} moved while a point moves */
+export function createCurveChart(moved) {
+  const root = svg("svg", { class: "curve", role: "group" });
+  const handles = new Map();
+  let state = null;
+  let dragged = null;
+
+  function place({ macs_saved: saved, metrics }) {
+    const { xs, ys, key } = state;
+    return { x: xs(saved), y: ys(metrics[key] ?? state.low) };
+  }
+
+  function scales(points, key) {
+    const values = points.map((point) => point.metrics[key]).filter(Number.isFinite);
+    const savings = points.map((point) => point.macs_saved);
+    const margin = (Math.max(...values) - Math.min(...values)) * 0.12 || 0.01;
+    const [low, high] = [Math.min(...values) - margin, Math.max(...values) + margin];
+    const [left, right] = [Math.min(0, ...savings), Math.max(...savings)];
+    const inner = { width: SIZE.width - SIZE.left - SIZE.right, height: SIZE.height - SIZE.top - SIZE.bottom };
+    return {
+      low, high, left, right,
+      xs: (saved) => SIZE.left + ((saved - left) / (right - left || 1)) * inner.width,
+      ys: (value) => SIZE.top + ((high - value) / (high - low || 1)) * inner.height,
+      back: (x) => left + ((x - SIZE.left) / inner.width) * (right - left),
+    };
+  }
+
+  function axes() {
+    const { xs, ys, low, high, left, right } = state;
+    const { scale, unit } = metric(state.key);
+    const bottom = SIZE.height - SIZE.bottom;
+    const across = steps(low * scale, high * scale, 4);
+    const along = steps(left * 100, right * 100, 6);
+    return [
+      ...across.marks.map((mark) => svg("g", {}, svg("line", { class: "grid", x1: SIZE.left, x2: SIZE.width - SIZE.right, y1: ys(mark / scale), y2: ys(mark / scale) }), svg("text", { class: "axis", x: SIZE.left - 8, y: ys(mark / scale) + 4, "text-anchor": "end" }, mark.toFixed(across.digits)))),
+      ...along.marks.map((mark) => svg("text", { class: "axis", x: xs(mark / 100), y: bottom + 18, "text-anchor": "middle" }, `${mark.toFixed(along.digits)}`)),
+      svg("text", { class: "axis title", x: SIZE.width - SIZE.right, y: SIZE.height - 6, "text-anchor": "end" }, "MACs saved, %"),
+      svg("text", { class: "axis title", x: SIZE.left - 8, y: 12, "text-anchor": "end" }, unit || metric(state.key).name),
+    ];
+  }
+
+  function draw(next) {
+    state = { ...next, ...scales(next.points, next.key) };
+    root.setAttribute("viewBox", `0 0 ${SIZE.width} ${SIZE.height}`);
+    root.setAttribute("aria-label", `${metric(state.key).name} against MACs saved; each tier is a slider on the curve`);
+    const path = state.points.map((point, index) => {
+      const { x, y } = place(point);
+      return `${index ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+    });
+    const line = svg("path", { class: "line", d: path.join("") });
+    const dots = state.points.map((point) => {
+      const { x, y } = place(point);
+      return svg("circle", { class: "dot-measured", cx: x, cy: y, r: 2.2 });
+    });
+    const ghosts = state.tiers.filter((tier) => tier.threshold !== tier.inForce).map((tier) => {
+      const { x, y } = place(expectation(state.points, tier.inForce));
+      return svg("circle", { class: "ghost", cx: x, cy: y, r: 6 });
+    });
+    // Handles stay the same elements while they move, or they would lose focus and pointer.
+    for (const name of handles.keys()) if (!state.tiers.some((tier) => tier.name === name)) handles.delete(name);
+    const nodes = state.tiers.map((tier, index) => update(tier, index));
+    const fixedNodes = svg("g", { "aria-hidden": "true" }, ...axes(), line, ...dots, ...ghosts);
+    const kept = root.querySelector("g.handles") ?? svg("g", { class: "handles" });
+    if (kept.childNodes.length !== nodes.length || nodes.some((node, index) => kept.childNodes[index] !== node)) fill(kept, nodes);
+    root.querySelector("g:not(.handles)[aria-hidden]")?.remove();
+    root.prepend(fixedNodes);
+    if (!kept.isConnected) root.append(kept);
+  }
+
+  function update(tier, index) {
+    let node = handles.get(tier.name);
+    if (!node) {
+      node = svg("g", { class: "handle", role: "slider", tabindex: "0", "aria-label": `${tier.name}: threshold`, "data-tier": tier.name, on: { keydown: (event) => keyed(event, tier.name), pointerdown: (event) => grabbed(event, tier.name) } });
+      node.append(svg("circle", { class: "hit", r: 18 }), svg("circle", { class: "knob", r: 7 }), svg("text", { class: "knob-label", "text-anchor": "middle" }, tier.name));
+      handles.set(tier.name, node);
+    }
+    const at = expectation(state.points, tier.threshold);
+    const { x, y } = place(at);
+    node.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)})`);
+    const near = state.tiers.some((other, place_) => place_ < index && Math.abs(state.xs(expectation(state.points, other.threshold).macs_saved) - x) < 52);
+    const label = node.querySelector(".knob-label");
+    label.setAttribute("y", near && index % 2 ? 24 : -14);
+    label.setAttribute("x", String(Math.min(SIZE.width - 30, Math.max(SIZE.left + 14, x)) - x));
+    node.classList.toggle("changed", tier.threshold !== tier.inForce);
+    const [low, high] = bounds(tier.name);
+    node.setAttribute("aria-valuemin", String(low));
+    node.setAttribute("aria-valuemax", String(high));
+    node.setAttribute("aria-valuenow", String(tier.threshold));
+    const quality = metric(state.key);
+    node.setAttribute("aria-valuetext", `${shown(tier.threshold)}: saves ${percent(at.macs_saved)}, ${quality.name} ${quality.value(at.metrics[state.key])}`);
+    return node;
+  }
+
+  /** A faster tier never has a lower threshold: the neighbours are the limits. */
+  function bounds(name) {
+    const at = state.tiers.findIndex((tier) => tier.name === name);
+    return [state.tiers[at - 1]?.threshold ?? 0, state.tiers[at + 1]?.threshold ?? 1];
+  }
+
+  function move(name, threshold) {
+    const [low, high] = bounds(name);
+    const value = Math.min(high, Math.max(low, Math.round(threshold * 1000) / 1000));
+    if (value !== state.tiers.find((tier) => tier.name === name).threshold) moved(name, value);
+  }
+
+  function keyed(event, name) {
+    const now = state.tiers.find((tier) => tier.name === name).threshold;
+    const [low, high] = bounds(name);
+    const step = event.shiftKey ? 0.05 : 0.01;
+    const to = { ArrowRight: now + step, ArrowUp: now + step, ArrowLeft: now - step, ArrowDown: now - step, PageUp: now + 0.05, PageDown: now - 0.05, Home: low, End: high }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    move(name, to);
+  }
+
+  function grabbed(event, name) {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    dragged = name;
+    root.setPointerCapture(event.pointerId);
+    handles.get(name).focus({ preventScroll: true });
+  }
+
+  root.addEventListener("pointermove", (event) => {
+    if (dragged === null) return;
+    const box = root.getBoundingClientRect();
+    const x = ((event.clientX - box.left) / box.width) * SIZE.width;
+    move(dragged, Math.round(thresholdFor(state.points, state.back(x)) * 200) / 200);
+  });
+  const release = () => {
+    dragged = null;
+  };
+  root.addEventListener("pointerup", release);
+  root.addEventListener("pointercancel", release);
+
+  const empty = el("p", { class: "soft small" }, "This model's card has no curve; thresholds can be set in the table.");
+  const node = el("div", { class: "curve-place" }, root, empty);
+  return {
+    node,
+    /** {points, key, tiers: [{name, threshold, inForce}]} */
+    show(next) {
+      const drawable = next.points.length > 1 && next.key;
+      root.toggleAttribute("hidden", !drawable);
+      empty.hidden = Boolean(drawable);
+      if (drawable) draw(next);
+    },
+  };
+}
