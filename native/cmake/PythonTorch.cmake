@@ -30,4 +30,9 @@ endforeach()
 # at::parallel_for is a header: compiled with OpenMP, it runs on torch's own pool, whose runtime torch_cpu brings
 # along. Hence no -fopenmp when linking: it could add a second runtime.
 target_compile_options(torch::python INTERFACE -fopenmp)
+if(TORCH_CUDA)
+  find_library(torch_c10_cuda c10_cuda PATHS "${torch_libraries}" NO_DEFAULT_PATH REQUIRED)
+  add_library(torch::c10_cuda INTERFACE IMPORTED)
+  target_link_libraries(torch::c10_cuda INTERFACE "${torch_c10_cuda}")
+endif()
 message(STATUS "pixeltier: torch from ${torch_libraries}, CUDA ${TORCH_CUDA}")

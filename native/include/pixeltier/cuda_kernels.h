@@ -1,9 +1,9 @@
 // The CUDA kernels as functions over device pointers. Torch-free; every call only puts work on a stream.
 //
 // Lists may be *padded*: an active list of fixed length whose entries from some place on are kPadding, and
-// tables made from it, whose rows from there on are kPadding throughout. Kernels stop at the first padded row,
-// so grids are fixed while the count stays on the device: nothing waits for the host, and CUDA graphs can
-// replay it. Rows of results beyond the count are not written.
+// tables made from it, whose rows from there on are kPadding throughout. Kernels stop at the first padded
+// row, so grids are fixed while the count stays on the device: nothing waits for the host, and CUDA graphs
+// can replay it. Rows of results beyond the count are not written.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,9 @@ struct CudaQueue {
   void* stream;  // cudaStream_t
   int multiprocessors;
 };
+
+// How many a device has.
+int cuda_multiprocessors(int device);
 
 // Bytes of working memory of cuda_plan for `images` of `cells` each.
 int64_t cuda_plan_scratch_bytes(int64_t images, int64_t cells);
@@ -57,15 +60,15 @@ struct CudaConvolution {
   FloatMath math;      // of f32
   bool sparse_weight;  // many weights are zero by construction: consult the occupancy
   const void* weight;
-  const float* bias;         // null: none; padded to layout.padded_outputs()
-  const float* slope;        // null: identity; PReLU otherwise (zeros: ReLU)
-  const void* residual;      // null: none; of the type of `out`
-  const int32_t* out_rows;   // null: row i
-  int64_t out_row_count;     // rows of `out` that may be written
+  const float* bias;        // null: none; padded to layout.padded_outputs()
+  const float* slope;       // null: identity; PReLU otherwise (zeros: ReLU)
+  const void* residual;     // null: none; of the type of `out`
+  const int32_t* out_rows;  // null: row i
+  int64_t out_row_count;    // rows of `out` that may be written
   void* out;
-  bool out_f32;         // `out` and `residual` are float32 whatever the rows are
-  void* zero_row;       // null, or a row of `zero_bytes` to clear: the result's last one
-  int64_t zero_bytes;   // a multiple of 2
+  bool out_f32;        // `out` and `residual` are float32 whatever the rows are
+  void* zero_row;      // null, or a row of `zero_bytes` to clear: the result's last one
+  int64_t zero_bytes;  // a multiple of 2
 };
 void cuda_convolution(const CudaQueue& queue, const CudaConvolution& convolution);
 

@@ -1,8 +1,8 @@
 // How the CUDA kernels want a convolution's weights. Host code, torch-free, built with or without CUDA.
 //
 // A row's channels are cut into chunks of 16 bytes, the unit that is copied to shared memory; the chunks of
-// all taps, one tap after another, are the depth of the matrix product. Eight chunks make a step (128 bytes of
-// a row). Weights are [group of 16 outputs][step][16 outputs][128 bytes], zeros beyond what there is.
+// all taps, one tap after another, are the depth of the matrix product. Eight chunks make a step (128 bytes
+// of a row). Weights are [group of 16 outputs][step][16 outputs][128 bytes], zeros beyond what there is.
 //
 // A thread of the tensor cores holds columns 2t and 2t + 1 of two neighbouring 8-column tiles. Outputs of a
 // group are therefore ordered so that these are four outputs in a row, which it stores at once.

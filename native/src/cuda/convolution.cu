@@ -2,6 +2,8 @@
 
 namespace pixeltier {
 
+int cuda_multiprocessors(int device) { return simt::multiprocessors(device); }
+
 void cuda_convolution(const CudaQueue& queue, const CudaConvolution& convolution) {
   switch (convolution.layout.element) {
     case CudaElement::bf16:

@@ -1,5 +1,5 @@
-// The sparse convolution as a matrix product whose left rows are gathered: out[m] = sum over (tap, channel) of
-// rows[table[m, tap], channel] * weight. One kernel for all element types, because it sees 16-byte chunks;
+// The sparse convolution as a matrix product whose left rows are gathered: out[m] = sum over (tap, channel)
+// of rows[table[m, tap], channel] * weight. One kernel for all element types, because it sees 16-byte chunks;
 // only the multiplication and the stores know what is in them.
 //
 // Each block takes tiles of kTileRows x kTileOutputs in turn until it meets padding. Steps of eight chunks
@@ -43,7 +43,8 @@ struct F32 {
 struct MultiplyBf16 {
   using Element = Bf16;
   static constexpr bool kSeparateSums = false;
-  static __device__ __forceinline__ void run(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  static __device__ __forceinline__ void run(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1) {
     simt::multiply_bf16(d, a, b0, b1);
   }
 };
@@ -51,7 +52,8 @@ struct MultiplyBf16 {
 struct MultiplyF16 {
   using Element = F16;
   static constexpr bool kSeparateSums = false;
-  static __device__ __forceinline__ void run(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  static __device__ __forceinline__ void run(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1) {
     simt::multiply_f16(d, a, b0, b1);
   }
 };
@@ -59,7 +61,8 @@ struct MultiplyF16 {
 struct MultiplyTf32 {
   using Element = F32;
   static constexpr bool kSeparateSums = false;
-  static __device__ __forceinline__ void run(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  static __device__ __forceinline__ void run(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1) {
     uint32_t rounded[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) rounded[i] = simt::round_to_tf32(__uint_as_float(a[i]));
@@ -77,7 +80,8 @@ struct MultiplyTf32x3 {
     big = simt::round_to_tf32(value);
     small = simt::round_to_tf32(value - __uint_as_float(big));
   }
-  static __device__ __forceinline__ void run(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  static __device__ __forceinline__ void run(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1) {
     uint32_t big[4], small[4], big0, small0, big1, small1;
 #pragma unroll
     for (int i = 0; i < 4; i++) split(a[i], big[i], small[i]);
@@ -481,7 +485,8 @@ template <class Shape>
 void run_convolution(const CudaQueue& queue, const CudaConvolution& c) {
   // As many blocks as the device holds at once, each of which takes tiles until they end; one at least, for
   // the zero row.
-  const int64_t most = static_cast<int64_t>(queue.multiprocessors) * Shape::kBlocks, tiles = tiles_of<Shape>(c);
+  const int64_t most = static_cast<int64_t>(queue.multiprocessors) * Shape::kBlocks,
+                tiles = tiles_of<Shape>(c);
   const int64_t blocks = tiles < 1 ? 1 : tiles < most ? tiles : most;
   simt::launch(convolution_kernel<Shape>, blocks, Shape::kThreads, Shape::kSharedBytes, queue.stream,
                convolution_arguments(c));

@@ -87,7 +87,8 @@ __global__ void __launch_bounds__(kThreads) write_kernel(const Plan plan) {
   __shared__ int warp_counts[kWarps];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int before = 0;
-  for (unsigned block = threadIdx.x; block < blockIdx.x; block += kThreads) before += plan.block_counts[block];
+  for (unsigned block = threadIdx.x; block < blockIdx.x; block += kThreads)
+    before += plan.block_counts[block];
   int at = block_sum(before);
 
   const int64_t image = blockIdx.x / plan.blocks_per_image, block = blockIdx.x % plan.blocks_per_image;

@@ -115,9 +115,15 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int shar
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
           "shared memory of a kernel");
-  kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(
+  kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, static_cast<cudaStream_t>(stream)> > >(
       Parameters(arguments)...);
   check(cudaGetLastError(), "launch of a kernel");
+}
+
+inline int multiprocessors(int device) {
+  int count = 0;
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "attributes of a device");
+  return count;
 }
 
 inline void fill(void* memory, int byte, int64_t bytes, void* stream) {

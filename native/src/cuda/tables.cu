@@ -27,13 +27,12 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t x = cell % width * stride + tap % kernel - pad,
                 y = cell / width % height * stride + tap / kernel - pad, image = cell / (width * height);
   const bool inside = x >= 0 && x < input.width && y >= 0 && y < input.height;
-  table[entry] =
-      static_cast<int32_t>(inside ? (image * input.height + y) * input.width + x : input.cells());
+  table[entry] = static_cast<int32_t>(
+      (inside ? image * input.height + y : input.images * input.height) * input.width + (inside ? x : 0));
 }
 
-__global__ void __launch_bounds__(kThreads)
-    position_kernel(const int32_t* __restrict__ active, int64_t count, int64_t cells,
-                    int32_t* __restrict__ position) {
+__global__ void __launch_bounds__(kThreads) position_kernel(const int32_t* __restrict__ active, int64_t count,
+                                                            int64_t cells, int32_t* __restrict__ position) {
   const int64_t row = thread_number();
   if (row >= count) return;
   const int64_t cell = active[row];
@@ -47,7 +46,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t entry = thread_number();
   if (entry >= count * taps) return;
   const int64_t cell = active[entry / taps];
-  if (cell < 0 || cell >= grid.cells()) {
+  if (cell < 0 || cell >= grid.images * grid.height * grid.width) {
     table[entry] = kPadding;
     return;
   }

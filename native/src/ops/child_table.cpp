@@ -7,26 +7,15 @@
 
 #include "checks.h"
 #include "pixeltier/plan.h"
+#include "sides.h"
 
 namespace pixeltier {
 namespace {
 
-int64_t side_of(int64_t taps) {
-  int64_t side = 1;
-  while (side * side < taps) side += 2;
-  return side * side == taps ? side : -1;
-}
-
 at::Tensor child_table_op(const at::Tensor& parent, int64_t kernel) {
   check_tensor(parent, "parent", 2, at::kInt);
   check_kernel(kernel);
-  const int64_t count = parent.size(0), parent_kernel = side_of(parent.size(1));
-  TORCH_CHECK_VALUE(parent_kernel > 0 && parent_kernel / 2 >= (kernel / 2 + 1) / 2,
-                    "the children's kernel of ", kernel,
-                    " needs a parent table of an odd kernel of at least ", (kernel / 2 + 1) / 2 * 2 + 1,
-                    " squared columns, got shape ", parent.sizes());
-  TORCH_CHECK_VALUE(count <= std::numeric_limits<int32_t>::max() / 4,
-                    "too many rows for 32-bit row numbers: ", count);
+  const int64_t count = parent.size(0), parent_kernel = check_parent(parent, kernel);
   auto table = at::empty({4 * count, kernel * kernel}, parent.options());
   const auto* from = parent.const_data_ptr<int32_t>();
   auto* to = table.mutable_data_ptr<int32_t>();

@@ -6,6 +6,8 @@
 
 #include <cstdlib>
 
+#include "cuda_weight.h"
+
 namespace pixeltier {
 namespace {
 
@@ -25,6 +27,7 @@ std::string cpu_isa() {
 
 Isa require_isa(const std::string& name) {
   Isa isa;
+  TORCH_CHECK_VALUE(!is_cuda_isa(name), "rows on the CPU cannot use a weight packed for '", name, "'");
   TORCH_CHECK_VALUE(parse_isa(name, isa), "unknown instruction set '", name,
                     "' (PIXELTIER_ISA or isa=): portable, avx2, avx512, avx512_bf16 and amx are known");
   TORCH_CHECK_VALUE(isa_available(isa), "this machine cannot run the instruction set '", name,

@@ -1,7 +1,8 @@
-// plan: importance and a threshold per image to the list of active cells.
+// plan, plan_padded: importance and a threshold per image to the list of active cells.
 #include "pixeltier/plan.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <torch/library.h>
 
 #include "checks.h"
@@ -29,10 +30,23 @@ at::Tensor plan(const at::Tensor& importance, const at::Tensor& threshold, bool 
   return active;
 }
 
+// At its full length, so that a device need not tell the host how many cells are active.
+std::tuple<at::Tensor, at::Tensor> plan_padded(const at::Tensor& importance, const at::Tensor& threshold,
+                                               bool keep_best) {
+  const auto list = plan(importance, threshold, keep_best);
+  const int64_t images = importance.size(0), cells = importance.size(1) * importance.size(2);
+  auto active = at::full({images * cells}, -1, list.options());
+  active.narrow(0, 0, list.size(0)).copy_(list);
+  return {active, list.div(cells, "floor").bincount({}, images).to(at::kInt)};
+}
+
 }  // namespace
 }  // namespace pixeltier
 
 TORCH_LIBRARY_FRAGMENT(pixeltier, m) {
   m.def("plan(Tensor importance, Tensor threshold, bool keep_best) -> Tensor", {at::Tag::pt2_compliant_tag});
   m.impl("plan", c10::DispatchKey::CPU, TORCH_FN(pixeltier::plan));
+  m.def("plan_padded(Tensor importance, Tensor threshold, bool keep_best) -> (Tensor, Tensor)",
+        {at::Tag::pt2_compliant_tag});
+  m.impl("plan_padded", c10::DispatchKey::CPU, TORCH_FN(pixeltier::plan_padded));
 }

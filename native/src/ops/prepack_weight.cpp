@@ -1,9 +1,11 @@
-// prepack_weight: a convolution's weight in the layout of one instruction set's kernel.
+// prepack_weight: a convolution's weight in the layout of one instruction set's kernel, or of the CUDA
+// kernels.
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include "checks.h"
 #include "convolution.h"
+#include "cuda_weight.h"
 
 namespace pixeltier {
 namespace {
@@ -24,10 +26,16 @@ at::Tensor prepack_weight(const at::Tensor& weight, at::ScalarType dtype, int64_
   TORCH_CHECK_VALUE(shuffle >= 1 && outputs % (shuffle * shuffle) == 0,
                     "shuffle must be at least 1 and its square divide the ", outputs, " outputs, got ",
                     shuffle);
+  const auto order = output_order(outputs, shuffle);
+  if (is_cuda_isa(isa)) {
+    const CudaWeightLayout layout = cuda_layout(outputs, taps, inputs, dtype);
+    auto packed = at::zeros({layout.size()}, weight.options().dtype(dtype));
+    pack_cuda_weight(weight.const_data_ptr<float>(), order.data(), layout, packed.mutable_data_ptr());
+    return packed;
+  }
   const RowKernel& kernel = require_kernel(isa, dtype);
   auto packed =
       at::zeros({kernel.layout.size(outputs, taps, inputs, kernel.element)}, weight.options().dtype(dtype));
-  const auto order = output_order(outputs, shuffle);
   pack_weight(weight.const_data_ptr<float>(), order.data(), outputs, inputs, taps, kernel.layout,
               element_of(dtype), packed.mutable_data_ptr());
   return packed;
@@ -36,6 +44,10 @@ at::Tensor prepack_weight(const at::Tensor& weight, at::ScalarType dtype, int64_
 // What bias and slope have to be padded to, and the packed weight's size: [padded outputs, size].
 std::vector<int64_t> packed_sizes(int64_t outputs, int64_t inputs, int64_t taps, at::ScalarType dtype,
                                   const std::string& isa) {
+  if (is_cuda_isa(isa)) {
+    const CudaWeightLayout layout = cuda_layout(outputs, taps, inputs, dtype);
+    return {layout.padded_outputs(), layout.size()};
+  }
   const RowKernel& kernel = require_kernel(isa, dtype);
   return {kernel.layout.padded_outputs(outputs), kernel.layout.size(outputs, taps, inputs, kernel.element)};
 }
