@@ -168,7 +168,7 @@ class Settings(BaseSettings):
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"configuration file {path}: {error}") from error
     _refuse_unknown(values, where=f"in {path}", spell=str)
     return values

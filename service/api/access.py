@@ -181,9 +181,11 @@ def load(path: Path | None) -> Access:
     if path is None:
         return Access(None)
     try:
-        file = AccessFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise AccessFileError(f"{path}: {error}") from error
+    try:
+        file = AccessFile.model_validate(document)
     except ValidationError as error:
         places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise AccessFileError(f"{path}: {places}") from error

@@ -49,7 +49,7 @@ def _check_type(declared: str) -> None:
 
 async def _read(request: Request, limit: int, stated_limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(stated_limit)  # the server discards the announced rest, the connection lives on
     chunks: list[bytes] = []
     size = 0

@@ -64,7 +64,8 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]:
     """
     head, tail = body, b""
     if header_length is not None:
-        if not header_length.isdecimal() or int(header_length) > len(body):
+        # Its digits are counted first: Python refuses to convert thousands of them.
+        if not header_length.isdecimal() or len(header_length) > 18 or int(header_length) > len(body):
             raise TensorError(f"{HEADER_LENGTH} is not a length within the body")
         head, tail = body[: int(header_length)], body[int(header_length) :]
     try:

@@ -301,7 +301,7 @@ def parse(text: str, *, source: str) -> TierTable:
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # an integer of 5000 digits is no TOMLDecodeError
         raise TierTableError([Fault("", str(error))], source=source) from error
     return validate(document, source=source)
 
