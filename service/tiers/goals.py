@@ -1,8 +1,9 @@
 """From rules to thresholds: goals are resolved through a model card's measured curve, on the safe side.
 
-Between two measured thresholds the curve is interpolated linearly, less a margin: the classical bound
-h^2/8 * max|f''| of that interpolation, with f'' from the divided differences around the gap. At a measured threshold
-the margin is zero, so a goal that a measured row meets exactly resolves to that row.
+Between two measured thresholds the curve is interpolated linearly, less a margin: twice the classical bound
+h^2/8 * max|f''| of that interpolation, with f'' from the divided differences around the gap (twice, because those
+only estimate it). At a measured threshold the margin is zero, so a goal that a measured row meets exactly resolves to
+that row.
 """
 
 from bisect import bisect_right
@@ -82,7 +83,7 @@ class Series:
         share = (threshold - low) / (high - low)
         line = self._y[right - 1] + share * (self._y[right] - self._y[right - 1])
         around = self._bends[max(0, right - 2) : right]
-        bound = line - 0.5 * max(around, default=0.0) * (threshold - low) * (high - threshold)
+        bound = line - max(around, default=0.0) * (threshold - low) * (high - threshold)
         return max(bound, self._y[right - 1]) if self._ascending else bound
 
 

@@ -170,7 +170,8 @@ class StateDirectory:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # the lock ends with the descriptor, whatever close says
+                os.close(descriptor)
 
 
 def _write_durably(path: Path, content: bytes) -> None:
