@@ -2,8 +2,8 @@
 
 One level for the whole service: at level n a request that may fall is answered n tiers faster than it asked, though
 never below its tier's floor. Pressure raises the level quickly, relief lowers it slowly, and a step back that pressure
-undoes doubles the time until the next one is tried (as TCP does with its retransmissions), so a lasting overload is
-probed ever more rarely instead of making the level swing. An idle service forgets that at once.
+undoes doubles the time until that one is tried again (as TCP does with its retransmissions), so a lasting overload is
+probed ever more rarely instead of making the level swing. An idle service need not wait for that.
 """
 
 import time
@@ -57,21 +57,21 @@ class Level:
         self._clock = clock
         self.value = 0
         self.changed_at: float | None = None
-        self._hold_s = 0.0
         self._pressed_since: float | None = None
         self._relief: _Relief | None = None
         self._fell_at: float | None = None
+        self._holds: dict[int, float] = {}
 
     def tick(self, rules: Brownout, limit: int, pressure: Pressure) -> int:
         """Look at the pressure now; returns the level. `limit` is the table's deepest."""
         now = self._clock()
         if not rules.enabled:
             self._move(0, now)
-            self._hold_s, self._pressed_since, self._relief, self._fell_at = 0.0, None, None, None
+            self._pressed_since = self._relief = self._fell_at = None
+            self._holds.clear()
             return 0
         if self.value > limit:
             self._move(limit, now)
-        self._hold_s = min(max(self._hold_s, rules.fall_s), rules.longest_fall_s)
         if pressure.wait_s > rules.enter_wait_s or pressure.refused:
             self._relief = None
             self._press(rules, limit, now)
@@ -85,8 +85,10 @@ class Level:
             self._pressed_since = now
         if now - self._pressed_since < rules.rise_s or self.value >= limit:
             return
-        undone = self._fell_at is not None and now - self._fell_at < 2 * self._hold_s
-        self._hold_s = min(2 * self._hold_s, rules.longest_fall_s) if undone else rules.fall_s
+        if self._fell_at is not None:  # a step back to this level did not last
+            soon = now - self._fell_at < rules.longest_fall_s
+            hold_s = 2 * self._hold_s(rules, self.value) if soon else rules.fall_s
+            self._holds[self.value] = min(hold_s, rules.longest_fall_s)
         self._fell_at = None
         self._move(self.value + 1, now)
         self._pressed_since = now
@@ -101,12 +103,16 @@ class Level:
         relief.add(pressure, now)
         elapsed = now - relief.since
         idle = elapsed >= rules.fall_s and relief.mean_busy < IDLE
-        if elapsed < self._hold_s and not idle:
+        if elapsed < self._hold_s(rules, self.value - 1) and not idle:
             return
         if relief.mean_wait_s < rules.exit_wait_s:
             self._move(self.value - 1, now)
             self._fell_at = now
         self._relief = None
+
+    def _hold_s(self, rules: Brownout, level: int) -> float:
+        """How long relief must last before a step back to a level: longer where the last ones did not last."""
+        return min(max(self._holds.get(level, 0.0), rules.fall_s), rules.longest_fall_s)
 
     def _move(self, value: int, now: float) -> None:
         if value != self.value:
