@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import counting
 from models.inference.dense import frozen_copy, rows_of
+from models.inference.geometry import active_per_image, whole_table, whole_tiles
+from models.inference.importance import RowImportance
+from models.inference.line_stem import LineStem
 from models.networks.resnet18 import BasicBlock, ResNet18, stage_scores, stage_sizes
 from native import ops
 
@@ -53,8 +55,8 @@ class SparseResNet18:
     def __init__(self, model: ResNet18, dtype: torch.dtype) -> None:
         self.shape = model.shape
         self.dtype = dtype
-        self._conv1 = frozen_copy(model.conv1, dtype)
-        self._importance = frozen_copy(model.importance, dtype)
+        self._stem = LineStem(model.conv1, dtype)
+        self._importance = RowImportance(model.importance, dtype)
         self._fc = frozen_copy(model.fc, torch.float32)
         self._stages = [
             [_pack_block(block, dtype, tiled=index < TILED_STAGES) for block in stage]
@@ -71,16 +73,12 @@ class SparseResNet18:
     @torch.inference_mode()
     def stem(self, x: Tensor) -> Tensor:
         """Normalised images [N, 3, H, W] to features [N, 64, h, w] in the network's dtype, channels last."""
-        x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
-        return F.relu_(
-            F.max_pool2d(self._conv1(x), 3, 2, 1)
-        )  # the same as relu before, on a quarter of the cells
+        return self._stem(x)
 
     @torch.inference_mode()
     def window_logits(self, stem: Tensor) -> Tensor:
         """float32 [N, 1, ceil(h / window), ceil(w / window)]."""
-        logits: Tensor = self._importance(stem)
-        return logits.float()
+        return self._importance(stem)
 
     @torch.inference_mode()
     def run(
@@ -95,8 +93,8 @@ class SparseResNet18:
             input_size: height and width of the images, for counting.
         """
         count, _, height, width = stem.shape
-        macs = torch.full((count,), self.fixed_macs(*input_size), dtype=torch.int64)
-        active_cells = torch.zeros(count, dtype=torch.int64)
+        macs = [self.fixed_macs(*input_size)] * count
+        active_cells = [0] * count
 
         trunk = rows_of(stem)
         sizes = stage_sizes(height, width)
@@ -106,17 +104,18 @@ class SparseResNet18:
             rows, columns = sizes[index]
             source = sizes[max(index - 1, 0)]
             trunk, executed = _run_stage(blocks, trunk, active, count, source, (rows, columns))
-            per_image = torch.bincount(active.long() // (rows * columns), minlength=count)
-            active_cells += per_image
-            macs += per_image * counting.resnet18_cell(index)
-            if executed != int(per_image.sum()) * counting.resnet18_cell(index):
+            per_image = active_per_image(active, count, rows * columns)
+            cell_macs = counting.resnet18_cell(index)
+            active_cells = [sum(pair) for pair in zip(active_cells, per_image, strict=True)]
+            macs = [so_far + cells * cell_macs for so_far, cells in zip(macs, per_image, strict=True)]
+            if executed != active.numel() * cell_macs:
                 raise RuntimeError("the kernels executed another number of MACs than the counting rule says")
 
         rows, columns = sizes[-1]
         pooled = trunk[:-1].view(count, rows * columns, -1).float().mean(dim=1)
         cells = sum(h * w for h, w in sizes)
-        shares = [float(cells_of) / cells for cells_of in active_cells]
-        return ClassifyRun(self._fc(pooled), [int(m) for m in macs], shares)
+        shares = [cells_of / cells for cells_of in active_cells]
+        return ClassifyRun(self._fc(pooled), macs, shares)
 
 
 def _pack_block(block: BasicBlock, dtype: torch.dtype, tiled: bool) -> PackedBlock:
@@ -136,6 +135,44 @@ def _pack_block(block: BasicBlock, dtype: torch.dtype, tiled: bool) -> PackedBlo
     )
 
 
+@dataclass(frozen=True, slots=True)
+class StageTables:
+    """Where a stage's convolutions read: the strided first one, those on the trunk, those on packed rows."""
+
+    strided: Tensor | None
+    in_place: Tensor | ops.Tiles
+    packed: Tensor | ops.Tiles
+
+
+def _stage_tables(
+    active: Tensor,
+    count: int,
+    source: tuple[int, int],
+    target: tuple[int, int],
+    strides: bool,
+    may_tile: bool,
+) -> StageTables:
+    strided = ops.dense_table(active, count, *source, 3, 2) if strides else None
+    if may_tile:
+        tiles = ops.tile_table(active, count, *target, packed=True)
+        if tiles.fill >= WORTHWHILE_FILL:
+            return StageTables(strided, ops.tile_table(active, count, *target, packed=False), tiles)
+    return StageTables(
+        strided, ops.dense_table(active, count, *target, 3), ops.packed_table(active, count, *target, 3)
+    )
+
+
+def _whole_stage_tables(
+    count: int, source: tuple[int, int], target: tuple[int, int], strides: bool, may_tile: bool
+) -> StageTables:
+    """The same where every cell is active, without building anything twice."""
+    strided = whole_table(count, *source, 3, 2) if strides else None
+    if may_tile and (tiles := whole_tiles(count, *target)).fill >= WORTHWHILE_FILL:
+        return StageTables(strided, tiles, tiles)
+    table = whole_table(count, *target, 3)
+    return StageTables(strided, table, table)
+
+
 def _run_stage(
     blocks: list[PackedBlock],
     trunk: Tensor,
@@ -145,31 +182,24 @@ def _run_stage(
     target: tuple[int, int],
 ) -> tuple[Tensor, int]:
     """One stage on its active cells: the new trunk and the MACs of the 3x3 convolutions."""
-    tiles = ops.tile_table(active, count, *target, packed=True) if blocks[0].tiled_conv2 else None
-    if tiles is not None and tiles.fill < WORTHWHILE_FILL:
-        tiles = None
-    packed: Tensor | ops.Tiles
-    in_place: Tensor | ops.Tiles
-    if tiles is None:
-        packed = ops.packed_table(active, count, *target, 3)
-        in_place = ops.dense_table(active, count, *target, 3)
+    strides, may_tile = blocks[0].downsample is not None, blocks[0].tiled_conv2 is not None
+    whole = active.numel() == count * target[0] * target[1]
+    if whole:
+        tables = _whole_stage_tables(count, source, target, strides, may_tile)
     else:
-        packed = tiles
-        in_place = ops.tile_table(active, count, *target, packed=False)
+        tables = _stage_tables(active, count, source, target, strides, may_tile)
     executed = 0
     for block in blocks:
-        conv1, conv2 = block.layers(tiled=tiles is not None)
+        conv1, conv2 = block.layers(tiled=isinstance(tables.packed, ops.Tiles))
         if block.downsample is None:
-            inner, macs = ops.sparse_conv2d(trunk, in_place, conv1)
+            inner, macs = ops.sparse_conv2d(trunk, tables.in_place, conv1)
         else:
-            every = torch.arange(count * target[0] * target[1], dtype=torch.int32)
-            identity, _ = ops.sparse_conv2d(
-                trunk, ops.dense_table(every, count, *source, 1, 2), block.downsample
-            )
-            inner, macs = ops.sparse_conv2d(trunk, ops.dense_table(active, count, *source, 3, 2), conv1)
-            trunk = identity
+            if tables.strided is None:
+                raise RuntimeError("a block with a downsample needs a stage that strides")
+            inner, macs = ops.sparse_conv2d(trunk, tables.strided, conv1)
+            trunk, _ = ops.sparse_conv2d(trunk, whole_table(count, *source, 1, 2), block.downsample)
         executed += macs
-        executed += ops.sparse_conv2d_scatter_(trunk, inner, packed, conv2, active)
-        if block.downsample is not None:
+        executed += ops.sparse_conv2d_scatter_(trunk, inner, tables.packed, conv2, active)
+        if block.downsample is not None and not whole:
             trunk.clamp_(min=0)
     return trunk, executed

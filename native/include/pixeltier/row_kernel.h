@@ -16,10 +16,11 @@ struct BFloat16 {
 };
 
 // out[out_rows[i]] = activate(sum over t of weight[t] * rows[table[i, t]] + bias +
-// residual[residual_rows[i]]). All rows are channels last and contiguous. bias and slope are padded with
+// residual[residual_rows[i]]). All rows are channels last. bias and slope are padded with
 // zeros to the layout's outputs.
 struct ConvArguments {
   const void* rows;      // [row_count + 1, inputs], the last row is zero
+  int64_t row_stride;    // elements from one row to the next; rows may overlap
   int64_t row_count;     // also the number of the zero row
   const int32_t* table;  // [n, taps]
   int64_t taps;

@@ -165,7 +165,7 @@ bool compute_block(const ConvArguments& a, const int32_t* order, const OutputBlo
       const auto number = static_cast<uint32_t>(a.table[order[r] * a.taps + t]);
       valid &= number <= last;
       any |= number < last;
-      row[r] = rows + static_cast<int64_t>(number < last ? number : last) * a.inputs;
+      row[r] = rows + static_cast<int64_t>(number < last ? number : last) * a.row_stride;
     }
     if (any) block.add_tap(row, a.inputs, weight, occupancy);  // adding zeros changes nothing
   }

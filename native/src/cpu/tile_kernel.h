@@ -75,10 +75,10 @@ class RowBlock {
       run &= number[r] == number[0] + r;
     }
     if (!any) return {nullptr, 0};
-    const int64_t row_bytes = a_.inputs * static_cast<int64_t>(sizeof(BFloat16));
-    if (run && padded_ == a_.inputs) return {rows + int64_t{number[0]} * a_.inputs, row_bytes};
+    const int64_t row_bytes = a_.row_stride * static_cast<int64_t>(sizeof(BFloat16));
+    if (run && padded_ == a_.inputs) return {rows + int64_t{number[0]} * a_.row_stride, row_bytes};
     for (int64_t r = 0; r < kTileRows; r++)
-      copy_row(rows + int64_t{number[r]} * a_.inputs, a_.inputs, gathered + r * padded_, padded_);
+      copy_row(rows + int64_t{number[r]} * a_.row_stride, a_.inputs, gathered + r * padded_, padded_);
     return {gathered, padded_ * static_cast<int64_t>(sizeof(BFloat16))};
   }
 

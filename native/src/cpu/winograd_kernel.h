@@ -99,7 +99,7 @@ class TileGroup {
     for (int k = 0; k < kPoints; k++) {
       const auto number = static_cast<uint32_t>(c.table[(first_ + t) * kPoints + k]);
       valid &= number <= last;
-      row[k] = static_cast<const Element*>(c.rows) + int64_t{number < last ? number : last} * c.inputs;
+      row[k] = static_cast<const Element*>(c.rows) + int64_t{number < last ? number : last} * c.row_stride;
     }
     int64_t i = 0;
     for (; i + V::lanes <= c.inputs; i += V::lanes)

@@ -12,6 +12,13 @@
 namespace pixeltier {
 namespace {
 
+void check_rows(const at::Tensor& rows) {
+  TORCH_CHECK_VALUE(rows.device().is_cpu(), "rows must be on the CPU, got ", rows.device());
+  TORCH_CHECK_VALUE(rows.dim() == 2, "rows must have 2 dimensions, got shape ", rows.sizes());
+  TORCH_CHECK_VALUE(rows.size(1) == 1 || rows.stride(1) == 1,
+                    "rows must have their channels side by side, got strides ", rows.strides());
+}
+
 void check_padded(const std::optional<at::Tensor>& values, const char* name, int64_t padded) {
   if (!values) return;
   check_tensor(*values, name, 1, at::kFloat);
@@ -65,7 +72,7 @@ PackedConvolution check_convolution(const at::Tensor& rows, const at::Tensor& ta
                                     const std::optional<at::Tensor>& slope, int64_t outputs,
                                     const std::string& isa) {
   const RowKernel& kernel = require_kernel(isa, rows.scalar_type());
-  check_tensor(rows, "rows", 2, rows.scalar_type());
+  check_rows(rows);
   check_tensor(table, "table", 2, at::kInt);
   check_tensor(weight, "weight", 1, rows.scalar_type());
   TORCH_CHECK_VALUE(rows.size(0) >= 1 && rows.size(1) >= 1,
@@ -99,6 +106,7 @@ void check_trunk(const at::Tensor& trunk, const at::Tensor& rows, const at::Tens
 ConvArguments conv_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table) {
   ConvArguments a{};
   a.rows = rows.const_data_ptr();
+  a.row_stride = rows.stride(0);
   a.row_count = rows.size(0) - 1;
   a.table = table.const_data_ptr<int32_t>();
   a.taps = c.taps;

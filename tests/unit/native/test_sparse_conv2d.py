@@ -254,6 +254,24 @@ def test_bf16_is_rounded_to_nearest_even(isa):
     assert torch.equal(out[0].nan_to_num(nan=7), values.to(torch.bfloat16).nan_to_num(nan=7))
 
 
+@on_every_kernel
+def test_rows_may_overlap(isa, dtype):
+    """A strided convolution over few channels: the taps of one line are one long row."""
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(2, 3, 13, 17, generator=generator).to(dtype)
+    weight = torch.randn(20, 3, 7, 7, generator=generator).to(dtype).float() / 12
+    expected = torch.nn.functional.conv2d(x.double(), weight.double(), stride=2, padding=3)
+    height, width = expected.shape[-2:]
+    padded = torch.zeros(2 * 20 * 24 * 3 + 24, dtype=dtype)  # 24: a width that the stride divides
+    padded[: 2 * 20 * 24 * 3].view(2, 20, 24, 3)[:, 3:16, 3:20] = x.permute(0, 2, 3, 1)
+    rows = padded.as_strided((2 * 20 * 12 + 1, 21), (6, 1))
+    n, y, x_, tap = torch.meshgrid(*map(torch.arange, (2, height, width, 7)), indexing="ij")
+    table = ((n * 20 + 2 * y + tap) * 12 + x_).reshape(-1, 7).to(torch.int32)
+    lines = weight.permute(0, 3, 1, 2).reshape(20, 21, 7, 1)
+    out, _ = ops.sparse_conv2d(rows, table, ops.prepack_weight(lines, dtype=dtype, isa=isa))
+    assert error(out[:-1], expected.permute(0, 2, 3, 1).reshape(-1, 20)) < TOLERANCE[dtype]
+
+
 def test_embedded_weight_carries_its_own_count():
     packed = ops.prepack_weight(torch.rand(48, 8, 3, 3), macs_per_row=16 * 81)
     table = ops.packed_table(torch.arange(6, dtype=torch.int32), 1, 2, 3, 3)
@@ -285,7 +303,7 @@ def scatter(
     [
         (lambda: conv(torch.zeros(5, 7)), ValueError, "rows of 7 channels and a table of 9 taps need"),
         (lambda: conv(torch.zeros(5)), ValueError, r"rows must have 2 dimensions, got shape \[5\]"),
-        (lambda: conv(torch.zeros(8, 5).T), ValueError, "rows must be contiguous"),
+        (lambda: conv(torch.zeros(8, 5).T), ValueError, "rows must have their channels side by side"),
         (lambda: conv(ROWS.double()), TypeError, "rows must be float32 or bfloat16, got Double"),
         (lambda: conv(table=TABLE[:, :5].contiguous()), ValueError, "a table of 5 taps"),
         (lambda: conv(table=TABLE.long()), TypeError, "table must be Int, got Long"),
