@@ -9,6 +9,7 @@ What makes a target raise is written to build/fuzz and the command ends with sta
 
 import argparse
 import hashlib
+import logging
 import random
 import sys
 import time
@@ -91,6 +92,7 @@ def main() -> int:
     parser.add_argument("--atheris", choices=TARGETS, metavar="NAME", help="one target, driven by atheris")
     parser.add_argument("rest", nargs="*", help="arguments of atheris")
     options = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # parsers warn of what they refuse, here at every input
     if options.atheris:
         import atheris
 

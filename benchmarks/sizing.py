@@ -1,0 +1,216 @@
+"""How many machines: requests a second of one core at each tier, and what pods and Ray Serve add to the same slots.
+
+    python -m benchmarks.sizing tiers --json benchmarks/results/sizing.json
+    python -m benchmarks.sizing ways --json benchmarks/results/ways.json        # needs pixeltier[ray]
+    python -m benchmarks.sizing write       # both tables into docs/scaling.md
+
+A core is one slot with one thread, kept full by clients that ask as soon as they are answered. The clients and the
+front process run on another core: measure on a machine with two idle ones at least.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.service import image, quantiles, service
+from service.tiers import schema
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
+TASKS = {"classify": "classify, photo of 451x300", "super-resolve": "super-resolve, 96x96 to 384x384"}
+WARM_UP = 5
+
+
+async def closed_loop(url: str, task: str, tier: str, clients: int, seconds: float) -> dict[str, Any]:
+    """`clients` requests in flight for `seconds`; requests a second and milliseconds as the clients see them."""
+    body = image(task)
+    took: list[float] = []
+    refused = 0
+    saved = 0.0
+    async with httpx.AsyncClient(timeout=120) as client:
+
+        async def ask() -> httpx.Response:
+            return await client.post(f"{url}/v1/{task}", params={"tier": tier}, content=body)
+
+        for _ in range(WARM_UP):
+            saved = float((await ask()).headers["x-macs-saved-ratio"])
+        end = time.perf_counter() + seconds
+
+        async def loop() -> None:
+            nonlocal refused
+            while (started := time.perf_counter()) < end:
+                if (await ask()).status_code == 200:
+                    took.append((time.perf_counter() - started) * 1000)
+                else:
+                    refused += 1
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(loop() for _ in range(clients)))
+        lasted = time.perf_counter() - begun
+    return {
+        "throughput": round(len(took) / lasted, 2),
+        "ms": quantiles(took),
+        "refused": refused,
+        "macs_saved": round(saved, 4),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures belong to."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def tiers(seconds: float) -> dict[str, Any]:
+    """One slot of one thread at every tier."""
+    found: dict[str, Any] = {"machine": machine(), "tiers": []}
+    with service(None, slots="1", threads="1") as url:
+        for task in TASKS:
+            for tier in schema.load().names:
+                row = asyncio.run(closed_loop(url, task, tier, 3, seconds))
+                found["tiers"].append({"task": task, "tier": tier, **row})
+                print(
+                    f"{task:14} {tier:9} {row['throughput']:8.2f}/s  p50 {row['ms']['p50']:.1f} ms",
+                    flush=True,
+                )
+    return found
+
+
+@contextlib.contextmanager
+def ray_serve(slots: int) -> Iterator[str]:
+    """The application under Ray Serve on this machine, one front, so many slots of one thread."""
+    arguments = [f"slots_least={slots}", f"slots_most={slots}", "front_cpus=0.1"]
+    environment = os.environ | {
+        "PIXELTIER_LOG_LEVEL": "warning",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    }
+    binaries = Path(sys.executable).parent
+    subprocess.run(
+        [binaries / "ray", "start", "--head", "--num-cpus", str(slots + 1), "--include-dashboard", "false",
+         "--disable-usage-stats"],
+        env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    command = [binaries / "serve", "run", "service.ray.application:build", *arguments]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = "http://127.0.0.1:8000"
+    try:
+        for _ in range(1800):
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{url}/readyz").is_success:
+                    break
+            if process.poll() is not None:
+                raise SystemExit("Ray Serve did not start")
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+        subprocess.run([binaries / "ray", "stop"], check=False, stdout=subprocess.DEVNULL)
+
+
+def ways(seconds: float, slots: int, tier: str) -> dict[str, Any]:
+    """The same slots behind a pod's own front and behind Ray Serve: alone, and full."""
+    found: dict[str, Any] = {"machine": machine(), "slots": slots, "tier": tier, "ways": []}
+    starts = {
+        "a pod": lambda: service(None, slots=str(slots), threads="1"),
+        "Ray Serve": lambda: ray_serve(slots),
+    }
+    for name, start in starts.items():
+        with start() as url:
+            for clients in (1, 4 * slots):
+                row = asyncio.run(closed_loop(url, "classify", tier, clients, seconds))
+                found["ways"].append({"way": name, "clients": clients, **row})
+                print(f"{name:10} {clients:3} clients {row['throughput']:8.2f}/s  {row['ms']}", flush=True)
+    return found
+
+
+def tier_table(found: dict[str, Any]) -> str:
+    """Markdown of `tiers`."""
+    lines = [
+        f"One slot of one thread on {found['machine']['processor']} (`python -m benchmarks.sizing tiers`):",
+        "",
+        "| task | tier | MACs saved | requests/s per core | ms, median (three clients) |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {TASKS[row['task']]} | {row['tier']} | {100 * row['macs_saved']:.1f} % | {row['throughput']:.1f} "
+        f"| {row['ms']['p50']:.0f} |"
+        for row in found["tiers"]
+    ]
+    return "\n".join(lines)
+
+
+def way_table(found: dict[str, Any]) -> str:
+    """Markdown of `ways`."""
+    lines = [
+        f"{found['slots']} slots of one thread, classify at tier {found['tier']}, on {found['machine']['cores']} cores "
+        f"that the clients share (`python -m benchmarks.sizing ways`):",
+        "",
+        "| front | clients | requests/s | p50 ms | p95 ms | refused |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['way']} | {row['clients']} | {row['throughput']:.1f} | {row['ms']['p50']:.1f} "
+        f"| {row['ms']['p95']:.1f} | {row['refused']} |"
+        for row in found["ways"]
+    ]
+    return "\n".join(lines)
+
+
+def put(page: str, name: str, table: str) -> str:
+    """The page with the text between a table's two marks replaced."""
+    begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{PAGE} has no marks for {name}")
+    return before + begin + table + end + after
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("tiers", "ways", "write"))
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each row [8]")
+    parser.add_argument("--slots", type=int, default=2, help="for ways [2]")
+    parser.add_argument("--tier", default="fast", help="for ways [fast]")
+    parser.add_argument("--json", type=Path, help="write the result here")
+    options = parser.parse_args()
+    if options.command == "write":
+        page = PAGE.read_text()
+        for name, table in (("sizing", tier_table), ("ways", way_table)):
+            page = put(page, name, table(json.loads((RESULTS / f"{name}.json").read_text())))
+        PAGE.write_text(page)
+        return
+    found = (
+        tiers(options.seconds)
+        if options.command == "tiers"
+        else ways(options.seconds, options.slots, options.tier)
+    )
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The guides: the site builds without a warning, and what they point at is there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.sizing import put
+from docs.site_hooks import models_page
+from models.cards import WEIGHTS, load_card
+from service.settings import OTHER_VARIABLES, PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*GUIDES, *sorted(ROOT.glob("*.md"))]
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "--quiet",
+            "--site-dir",
+            str(tmp_path / "site"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert built.returncode == 0, built.stderr
+    assert "srresnet_x4" in (tmp_path / "site" / "models" / "index.html").read_text()
+    # Whoever reads the guides tells nobody: nothing is fetched from elsewhere.
+    fetched = re.compile(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:)?//(?!www\.w3\.org)[^"]*"')
+    for page in (tmp_path / "site").rglob("*.html"):
+        assert not [
+            hit[0] for hit in fetched.finditer(page.read_text()) if 'rel="canonical"' not in hit[0]
+        ], page
+
+
+def test_every_guide_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    assert [guide.name for guide in GUIDES if f": {guide.name}" not in navigation] == []
+
+
+def test_the_models_page_is_made_of_the_cards() -> None:
+    page = models_page(WEIGHTS)
+    for task in ("classify", "super-resolve"):
+        card = load_card(task)
+        assert f"## {card.name}" in page
+        assert card.licence in page
+        for point in card.expectations:
+            assert f"| {point.threshold:g} | {point.macs_saved:.1%} |" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_points_at_is_there(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target and target != "models.md":  # the one page that the site generates
+            assert (page.parent / target).exists(), target
+    if page.name == "CONTRIBUTING.md":  # it names files that are yet to be written
+        return
+    for path in re.findall(r"`((?:tests|deploy|service|models|docs|benchmarks|native)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z][a-z-]*)", text)) <= targets
+    for module in re.findall(r"python -m (benchmarks\.\w+|tests\.[\w.]+)", text):
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_a_page_names_exists(page: Path) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    # Compose's build argument, and names that stand for any.
+    named = set(re.findall(r"PIXELTIER_[A-Z_]*[A-Z]\b", page.read_text())) - {"PIXELTIER_TORCH_INDEX"}
+    assert named - known - {"PIXELTIER_SANITIZE"} == set()
+
+
+def test_tables_are_put_between_their_marks() -> None:
+    page = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb"
+    assert put(page, "x", "new") == "a\n<!-- x: begin -->\nnew\n<!-- x: end -->\nb"
+    with pytest.raises(SystemExit):
+        put(page, "y", "new")
