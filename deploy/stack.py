@@ -11,12 +11,11 @@ import argparse
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import yaml
 
 DEPLOY = Path(__file__).resolve().parent
@@ -49,7 +49,9 @@ def prometheus_configuration(target: str, own: str, scrape_interval: str) -> dic
     source = DEPLOY / "prometheus" / "prometheus.yml"
     configuration: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
     configuration["rule_files"] = [str(source.parent / path) for path in configuration["rule_files"]]
-    configuration["global"]["scrape_interval"] = configuration["global"]["evaluation_interval"] = scrape_interval
+    configuration["global"]["scrape_interval"] = configuration["global"]["evaluation_interval"] = (
+        scrape_interval
+    )
     configuration["global"]["scrape_timeout"] = min(scrape_interval, "5s", key=_seconds)
     targets = {"pixeltier": target, "prometheus": own}
     for job in configuration["scrape_configs"]:
@@ -74,12 +76,28 @@ def program(*names: str, package: str) -> str:
     raise StackError(f"there is no {' or '.join(names)} here: apt-get install {package}")
 
 
+def check_free(port: int, flag: str) -> None:
+    """Raises StackError where somebody listens on the port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # what a stack of a minute ago left is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StackError(
+                f"port {port} is taken ({error.strerror}): choose another with {flag}"
+            ) from error
+
+
 @contextmanager
-def part(name: str, command: list[str], state: Path, environment: dict[str, str] | None = None) -> Iterator[Part]:
+def part(
+    name: str, command: list[str], state: Path, environment: dict[str, str] | None = None
+) -> Iterator[Part]:
     """Run a process; at the end it gets SIGTERM, and half a minute later SIGKILL."""
     log = state / f"{name}.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - the commands are ours
             command,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -111,10 +129,9 @@ def wait_until_ready(one: Part, url: str, timeout_s: float = 120.0) -> None:
             state = "did not get ready" if one.process.poll() is None else "ended"
             raise StackError(f"{one.name} {state}; its log {one.log} ends with\n{tail}")
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
             pass
         time.sleep(0.1)
 
@@ -183,12 +200,16 @@ def grafana(port: int, prometheus_port: int, state: Path) -> Iterator[Part | Non
 
 def main() -> int:
     """Run the stack until a signal ends it; 0 if all parts ended well."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=8000, help="of the service [8000]")
     parser.add_argument("--prometheus-port", type=int, default=9090, help="[9090]")
     parser.add_argument("--grafana-port", type=int, default=3000, help="[3000]")
     parser.add_argument("--scrape-interval", default="15s", help="in whole seconds [15s]")
-    parser.add_argument("--state", type=Path, help="folder for data and logs; else one that is removed at the end")
+    parser.add_argument(
+        "--state", type=Path, help="folder for data and logs; else one that is removed at the end"
+    )
     options = parser.parse_args()
 
     stop: list[int] = []
@@ -200,10 +221,14 @@ def main() -> int:
         signal.signal(number, on_signal)
 
     with ExitStack() as stack:
-        state = options.state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pixeltier-stack-")))
+        state = options.state or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="pixeltier-stack-"))
+        )
         state.mkdir(parents=True, exist_ok=True)
         state = state.resolve()
         try:
+            check_free(options.port, "--port")
+            check_free(options.prometheus_port, "--prometheus-port")
             parts = [
                 stack.enter_context(service(options.port, state)),
                 stack.enter_context(
@@ -238,7 +263,9 @@ def _tell(options: argparse.Namespace, state: Path, *, has_grafana: bool) -> Non
     if has_grafana:
         lines.insert(2, f"grafana     http://127.0.0.1:{options.grafana_port}/dashboards")
     else:
-        lines.insert(2, "grafana     not installed (neither Debian nor PyPI has it): use Prometheus' own pages")
+        lines.insert(
+            2, "grafana     not installed (neither Debian nor PyPI has it): use Prometheus' own pages"
+        )
     print("\n".join(lines), "\nready; Ctrl-C ends everything", flush=True)
 
 
