@@ -27,8 +27,9 @@ from models.calibration import Calibration
 from models.cards import ModelCard
 from models.checkpoints import load_resnet18, load_srresnet
 from models.images import DEVIATION, MEAN
+from models.inference.light_path import LightPath
 from models.inference.resnet18 import SparseResNet18
-from models.inference.srresnet import LightPath, SparseSRResNet, compose
+from models.inference.srresnet import SparseSRResNet, compose
 from models.inference.tiles import Tile, split
 from models.networks.masks import expand_from_windows, pool_to_windows
 from models.networks.resnet18 import ResNet18, stage_sizes

@@ -14,7 +14,8 @@ from models import counting
 from models.calibration import Calibration
 from models.inference import bands
 from models.inference.device import expand_windows, to_device, whole_table
-from models.inference.srresnet import _body_layers, _pixels_last
+from models.inference.light_path import pixels_last
+from models.inference.srresnet import body_layers
 from models.networks.masks import pool_to_windows
 from models.networks.srresnet import SCALE, SRResNet
 from models.networks.tail import embed_tail
@@ -64,11 +65,11 @@ class DeviceSRResNet:
             for conv, act in zip(base[0::2], base[1::2], strict=True)
             if isinstance(conv, nn.Conv2d) and isinstance(act, nn.PReLU)
         ]
-        self._base_out = self._pack(_pixels_last(model.base_out))
+        self._base_out = self._pack(pixels_last(model.base_out))
         convs = [layer for layer in model.importance if isinstance(layer, nn.Conv2d)]
         self._importance = [self._pack(conv, relu=conv is not convs[-1]) for conv in convs]
         self._fuse = self._pack(model.fuse)
-        self._body = [self._pack(conv, act) for conv, act in _body_layers(model)]
+        self._body = [self._pack(conv, act) for conv, act in body_layers(model)]
         self._up1 = self._pack(model.up1, model.up1_act, shuffle=2)
         self._up2 = self._pack(model.up2, model.up2_act, shuffle=2)
         bias = model.tail.bias if model.tail.bias is not None else torch.zeros(3)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from native import ops
 
-KEPT = 64
-"""Geometries to keep: a service sees one input size and few batch sizes."""
+KEPT = 32
+"""Geometries to keep: the classifier sees one input size and few batch sizes."""
 
 
 @lru_cache(maxsize=KEPT)

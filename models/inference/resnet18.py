@@ -9,7 +9,7 @@ from models import counting
 from models.inference.dense import frozen_copy, rows_of
 from models.inference.geometry import active_per_image, whole_table, whole_tiles
 from models.inference.importance import RowImportance
-from models.inference.line_stem import LineStem
+from models.inference.line_convolution import PooledStem
 from models.networks.resnet18 import BasicBlock, ResNet18, stage_scores, stage_sizes
 from native import ops
 
@@ -55,7 +55,7 @@ class SparseResNet18:
     def __init__(self, model: ResNet18, dtype: torch.dtype) -> None:
         self.shape = model.shape
         self.dtype = dtype
-        self._stem = LineStem(model.conv1, dtype)
+        self._stem = PooledStem(model.conv1, dtype)
         self._importance = RowImportance(model.importance, dtype)
         self._fc = frozen_copy(model.fc, torch.float32)
         self._stages = [

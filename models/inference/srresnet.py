@@ -8,21 +8,10 @@ from torch import Tensor, nn
 
 from models import counting
 from models.inference import bands
-from models.inference.dense import frozen_copy, rows_of
-from models.networks.masks import pool_to_windows
+from models.inference.light_path import LightPath, RowLightPath
 from models.networks.srresnet import SCALE, SRResNet, upsample_bicubic
 from models.networks.tail import embed_tail
 from native import ops
-
-
-@dataclass(frozen=True, slots=True)
-class LightPath:
-    """What every pixel gets: features as rows [H * W + 1, C], base image pixels [H * W, 48] in float32."""
-
-    entry_rows: Tensor
-    context: Tensor
-    context_rows: Tensor
-    pixels: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +28,10 @@ class SparseSRResNet:
     def __init__(self, model: SRResNet, dtype: torch.dtype) -> None:
         self.shape = shape = model.shape
         self.dtype = dtype
-        self._head = frozen_copy(nn.Sequential(model.head, model.head_act), dtype)
-        self._base = frozen_copy(model.base, dtype)
-        self._base_out = frozen_copy(_pixels_last(model.base_out), dtype)
-        self._importance = frozen_copy(model.importance, dtype)
+        self._light = RowLightPath(model, dtype)
         self._fuse = _pack(model.fuse, None, dtype)
         self._winograd = ops.has_winograd(dtype)
-        self._body = [_pack(conv, act, dtype, winograd=self._winograd) for conv, act in _body_layers(model)]
+        self._body = [_pack(conv, act, dtype, winograd=self._winograd) for conv, act in body_layers(model)]
         self._up1 = _pack(model.up1, model.up1_act, dtype, shuffle=2, winograd=self._winograd)
         self._up2 = _pack(model.up2, model.up2_act, dtype, shuffle=2, winograd=self._winograd)
         bias = model.tail.bias if model.tail.bias is not None else torch.zeros(3)
@@ -74,15 +60,12 @@ class SparseSRResNet:
     @torch.inference_mode()
     def light_path(self, x: Tensor) -> LightPath:
         """Head and base on an image [1, 3, H, W], float32 RGB in [0, 1]."""
-        features = self._head(x.to(dtype=self.dtype, memory_format=torch.channels_last))
-        context = self._base(features)
-        pixels = self._base_out(context).permute(0, 2, 3, 1).reshape(-1, 48).float()
-        return LightPath(rows_of(features), context, rows_of(context), pixels)
+        return self._light(x)
 
     @torch.inference_mode()
     def window_logits(self, light: LightPath) -> Tensor:
         """float32 [1, 1, ceil(H / window), ceil(W / window)]."""
-        return pool_to_windows(self._importance(light.context).float(), self.shape.window)
+        return light.importance
 
     @torch.inference_mode()
     def heavy_path(self, light: LightPath, active: Tensor, height: int, width: int) -> int:
@@ -156,17 +139,7 @@ def compose(x: Tensor, pixels: Tensor) -> Tensor:
     return image.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _pixels_last(conv: nn.Conv2d) -> nn.Conv2d:
-    """A convolution to 3 * 16 channels with its outputs from PixelShuffle(4)'s order to (pixel, RGB)."""
-    order = torch.arange(conv.out_channels).view(3, SCALE**2).t().flatten()
-    result = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1)
-    result.weight = nn.Parameter(conv.weight.detach()[order])
-    if conv.bias is not None:
-        result.bias = nn.Parameter(conv.bias.detach()[order])
-    return result
-
-
-def _body_layers(model: SRResNet) -> list[tuple[nn.Conv2d, nn.PReLU | None]]:
+def body_layers(model: SRResNet) -> list[tuple[nn.Conv2d, nn.PReLU | None]]:
     """The body's 33 convolutions with the activation that follows each."""
     pairs: list[tuple[nn.Conv2d, nn.PReLU | None]] = []
     for block in model.residual_blocks:
