@@ -115,7 +115,7 @@ def test_without_load_or_with_a_bearable_one_it_stays_at_the_full_quality() -> N
         assert max(Simulation().run(rate, 300).levels) == 0, rate
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("overload", [1.2, 1.5, 2.0])
 def test_a_lasting_overload_does_not_make_it_swing(overload: float, seed: int) -> None:
     """A step back to each level is tried after 5, 10, 20 ... 300 s, so changes become ever rarer."""
@@ -131,7 +131,7 @@ def test_a_lasting_overload_does_not_make_it_swing(overload: float, seed: int) -
     assert load.answered[False] / load.asked[False] > 0.93
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_it_recovers_when_the_load_goes_away(seed: int) -> None:
     load = Simulation(seed=seed).run(2 * FULL, 900)
     assert load.levels[-1] > 0
@@ -139,7 +139,7 @@ def test_it_recovers_when_the_load_goes_away(seed: int) -> None:
     assert load.levels[-1] == 0, "an idle service steps back without waiting for the longest time"
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_lighter_load_is_not_kept_at_low_quality_for_ever(seed: int) -> None:
     load = Simulation(seed=seed).run(2 * FULL, 900)
     load.run(0.5 * FULL, RULES.longest_fall_s + 4 * RULES.fall_s + 60)
