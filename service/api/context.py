@@ -32,7 +32,7 @@ class AppContext:
     tracer: Tracer | None = None
 
 
-def _context(request: Request) -> AppContext:
+async def _context(request: Request) -> AppContext:  # async: FastAPI runs plain functions in a thread
     context: AppContext = request.app.state.context
     return context
 

@@ -1,14 +1,18 @@
 """Parameters of both tasks, by query or by header of the same name; the query wins."""
 
-from typing import Annotated, Any, Literal
+import functools
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import Header, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
 
 from service.api.problems import FieldError, Problem, ProblemError
 from service.tasks import CUSTOM_TIER, Task
 from service.tiers.store import Snapshot, UnknownTierError
 from service.worker.messages import OutputFormat
+
+Model = TypeVar("Model", bound=BaseModel)
 
 TierText = Annotated[
     str,
@@ -46,7 +50,7 @@ MaxLatencyMs = Annotated[
         le=600_000.0,
         allow_inf_nan=False,
         description="Target for the milliseconds from the request's first byte to its answer, queue included: the "
-        "threshold is raised as far as the service's latency model demands. See `predicted` in Server-Timing.",
+        "threshold is raised as far as the service's latency model demands. See X-Latency-Predicted-Ms.",
         examples=[250],
     ),
 ]
@@ -123,10 +127,61 @@ class SuperResolveHeaders(_CommonHeaders):
     x_quality: Quality | None = None
 
 
-ClassifyQueryParams = Annotated[ClassifyQuery, Query()]
-ClassifyHeaderParams = Annotated[ClassifyHeaders, Header()]
-SuperResolveQueryParams = Annotated[SuperResolveQuery, Query()]
-SuperResolveHeaderParams = Annotated[SuperResolveHeaders, Header()]
+def read(
+    request: Request,
+    query: type[ClassifyQuery | SuperResolveQuery],
+    headers: type[ClassifyHeaders | SuperResolveHeaders],
+) -> "Options":
+    """The request's parameters. FastAPI would read them by the same models, in a third of a millisecond.
+
+    Raises:
+        RequestValidationError: with the places as FastAPI names them.
+        ProblemError: as `merge`.
+    """
+    names = _header_names(headers)
+    given = {
+        names[name]: value.decode("latin-1")
+        for name, value in reversed(request.scope["headers"])
+        if name in names
+    }
+    return merge(_validated(query, dict(request.query_params), "query"), _validated(headers, given, "header"))
+
+
+@functools.cache
+def _header_names(headers: type[BaseModel]) -> dict[bytes, str]:
+    return {name.replace("_", "-").encode(): name for name in headers.model_fields}
+
+
+def _validated(model: type[Model], values: dict[str, str], place: str) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        spell = (lambda name: str(name).replace("_", "-")) if place == "header" else (lambda name: name)
+        raise RequestValidationError(
+            [{**one, "loc": (place, *map(spell, one["loc"]))} for one in error.errors()]
+        ) from error
+
+
+def documented(query: type[BaseModel], headers: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI operation's `parameters` of what `read` reads."""
+    return {"parameters": [*_documented(query, "query"), *_documented(headers, "header")]}
+
+
+def _documented(model: type[BaseModel], place: str) -> list[dict[str, Any]]:
+    properties: dict[str, dict[str, Any]] = model.model_json_schema()["properties"]
+    found = []
+    for name, schema in properties.items():
+        (value,) = (one for one in schema["anyOf"] if one != {"type": "null"})
+        found.append(
+            {
+                "name": name.replace("_", "-") if place == "header" else name,
+                "in": place,
+                "required": False,
+                "description": value.pop("description", ""),
+                "schema": value,
+            }
+        )
+    return found
 
 
 class Options(BaseModel):

@@ -7,8 +7,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from service.pool.estimate import UNKNOWN_PIXELS, Estimator
 from service.pool.interface import (
@@ -77,9 +77,25 @@ class _Seat:
     slot: Slot
     state: SlotState = SlotState.STARTING
     flights: deque[_Flight] = field(default_factory=deque)
-    died: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: asyncio.Future[RestartReason] | None = None
+    """Resolved with the reason when the slot must be started again."""
+    watchdog: asyncio.TimerHandle | None = None
     crashes: int = 0
     was_warm: bool = False
+    worked: bool = False
+    """Whether it did a job since it was started."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether the slot is warm and nothing is known against it."""
+        return (
+            self.lost is not None and not self.lost.done() and self.state in {SlotState.IDLE, SlotState.BUSY}
+        )
+
+    def lose(self, reason: RestartReason) -> None:
+        """Have the slot started again; the first reason counts."""
+        if self.lost is not None and not self.lost.done():
+            self.lost.set_result(reason)
 
 
 class Dispatcher:
@@ -93,8 +109,7 @@ class Dispatcher:
         self._latency = LatencyModel()
         self._seats = [_Seat(name, slot) for name, slot in slots]
         for seat in self._seats:
-            seat.slot.on_death(seat.died.set)
-        self._work = asyncio.Event()
+            seat.slot.on_death(partial(seat.lose, RestartReason.CRASH))
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self._stopped = False
@@ -180,12 +195,7 @@ class Dispatcher:
         if request.background:  # no request waits behind it in a slot, and none is worth a second crash
             entry.alone, entry.attempts = True, RETRIES
         self._queue.push(entry)
-        # An idle slot gets the job here and now: no turn of the event loop is lost, and a burst fills the
-        # slots before it fills the queue. The slots' own tasks wake up to watch over it.
-        for seat in self._seats:
-            if seat.state is SlotState.IDLE and len(self._queue):
-                self._fill(seat)
-        self._work.set()
+        self._dispatch()  # here and now: no turn of the event loop is lost
         return entry
 
     def _check_latency(self, request: Request) -> None:
@@ -231,9 +241,10 @@ class Dispatcher:
     async def _tend(self, seat: _Seat) -> None:
         """Start the slot, serve from it, start it again whenever it ends; for ever."""
         while True:
+            lost = seat.lost = asyncio.get_running_loop().create_future()
             reason = await self._start(seat)
             if reason is None:
-                reason = await self._serve(seat)
+                reason = await self._serve(seat, lost)
             self._observer.slot_restarted(reason)
             if reason is RestartReason.MEMORY:
                 seat.state = SlotState.STARTING
@@ -247,59 +258,58 @@ class Dispatcher:
 
     async def _start(self, seat: _Seat) -> RestartReason | None:
         seat.state = SlotState.STARTING
-        seat.died.clear()
         try:
             ready = await asyncio.wait_for(seat.slot.start(), self._limits.start_timeout_s)
         except Exception as error:
             log.exception("slot did not start", extra={"slot": seat.name, "error": repr(error)})
             return RestartReason.START_FAILED
         seat.state = SlotState.IDLE
-        seat.was_warm = True
+        seat.was_warm, seat.worked = True, False
         self._observer.slot_ready(ready)
         log.info(
             "slot ready", extra={"slot": seat.name, "pid": ready.pid, "warm_up_ms": round(ready.warm_up_ms)}
         )
         return None
 
-    async def _serve(self, seat: _Seat) -> RestartReason:
-        """Give the slot jobs until it must be started again; says why."""
-        died = asyncio.ensure_future(seat.died.wait())
+    async def _serve(self, seat: _Seat, lost: asyncio.Future[RestartReason]) -> RestartReason:
+        """Let the slot have jobs until it must be started again; says why.
+
+        The jobs come and go in callbacks (`_dispatch`, `_landed`), so that none waits for this task's turn.
+        """
+        self._dispatch()
+        self._settle(seat)
         try:
-            while True:
-                reason = self._collect(seat) or self._fill(seat)
-                seat.state = SlotState.BUSY if seat.flights else SlotState.IDLE
-                if reason is not None:
-                    break
-                if not seat.flights and self._too_big(seat):
-                    return RestartReason.MEMORY
-                reason = await self._wait(seat, died)
-                if reason is not None:
-                    break
+            reason = await lost
         finally:
-            died.cancel()
-        log.error("slot lost", extra={"slot": seat.name, "reason": str(reason), "pid": seat.slot.pid})
+            if seat.watchdog is not None:
+                seat.watchdog.cancel()
+        self._collect(seat)  # what was answered before the end
+        if reason is not RestartReason.MEMORY:
+            log.error("slot lost", extra={"slot": seat.name, "reason": str(reason), "pid": seat.slot.pid})
         self._account_for_crash(seat)
         return reason
 
-    async def _wait(self, seat: _Seat, died: asyncio.Future[Literal[True]]) -> RestartReason | None:
-        """Sleep until the first flight lands, work arrives, or the slot is lost."""
-        waiting: set[asyncio.Future[object]] = {died}  # type: ignore[arg-type]
-        timeout = None
+    def _dispatch(self) -> None:
+        """Give waiting jobs to the slots that may take some, the idle ones first."""
+        for state in (SlotState.IDLE, SlotState.BUSY):
+            for seat in self._seats:
+                if len(self._queue) and seat.state is state and self._may_take(seat):
+                    self._fill(seat)
+                    self._settle(seat)
+
+    def _settle(self, seat: _Seat) -> None:
+        """After a slot's flights changed: its state, and when it counts as hanging."""
+        if not seat.serving:
+            return
+        seat.state = SlotState.BUSY if seat.flights else SlotState.IDLE
+        if seat.watchdog is not None:
+            seat.watchdog.cancel()
+            seat.watchdog = None
         if seat.flights:
-            first = seat.flights[0]
-            waiting.add(first.future)  # type: ignore[arg-type]
-            timeout = max(0.0, self._patience(first) - time.monotonic())
-        work = None
-        if self._may_take(seat):
-            self._work.clear()
-            work = asyncio.ensure_future(self._work.wait())
-            waiting.add(work)  # type: ignore[arg-type]
-        done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if work is not None:
-            work.cancel()
-        if died in done and not (seat.flights and seat.flights[0].future.done()):
-            return RestartReason.CRASH
-        return RestartReason.HANG if not done else None
+            left_s = max(0.0, self._patience(seat.flights[0]) - time.monotonic())
+            seat.watchdog = asyncio.get_running_loop().call_later(left_s, seat.lose, RestartReason.HANG)
+        elif seat.worked and self._too_big(seat):  # a fresh one that is too big would be again
+            seat.lose(RestartReason.MEMORY)
 
     def _patience(self, flight: _Flight) -> float:
         """When a flight counts as hanging: at the latest a while after nobody waits for it any more."""
@@ -308,6 +318,8 @@ class Dispatcher:
         return min(flight.started + self._limits.hang_timeout_s, unwanted)
 
     def _may_take(self, seat: _Seat) -> bool:
+        if not seat.serving:
+            return False
         if not seat.flights:
             return True
         if (
@@ -318,13 +330,14 @@ class Dispatcher:
             return False
         return not any(other.state is SlotState.IDLE for other in self._seats if other is not seat)
 
-    def _collect(self, seat: _Seat) -> RestartReason | None:
+    def _collect(self, seat: _Seat) -> None:
         """Answer the jobs of the flights that landed."""
         while seat.flights and seat.flights[0].future.done():
             flight = seat.flights[0]
             error = None if flight.future.cancelled() else flight.future.exception()
             if flight.future.cancelled() or isinstance(error, SlotDiedError):
-                return RestartReason.CRASH
+                seat.lose(RestartReason.CRASH)
+                return
             seat.flights.popleft()
             now = time.monotonic()
             if seat.flights:  # what was sent early begins only now
@@ -334,6 +347,7 @@ class Dispatcher:
                     _fail(entry, error)
                 continue
             seat.crashes = 0
+            seat.worked = True
             took_ms = (now - flight.started) * 1000.0
             answers = flight.future.result()
             predicted_ms = self._predict(flight, answers, took_ms)
@@ -342,7 +356,6 @@ class Dispatcher:
                 if not entry.future.done():
                     queue_ms = (flight.started - entry.enqueued) * 1000.0
                     entry.future.set_result(Done(answer, queue_ms, took_ms, predicted_ms))
-        return None
 
     def _predict(self, flight: _Flight, answers: Sequence[Answer], took_ms: float) -> float | None:
         """What the latency model says of a flight, before the model learns how long it took."""
@@ -367,36 +380,30 @@ class Dispatcher:
         return replace(request.job, limits=replace(request.job.limits, target_macs=macs))
 
     def _landed(self, seat: _Seat) -> None:
-        """Answer a flight and send the next jobs at once, before the seat's task has its turn.
-
-        What went wrong with a slot is left for that task, which sees it where it was.
-        """
-        first = seat.flights[0].future if seat.flights else None
-        if seat.state is not SlotState.BUSY or first is None or not first.done() or first.cancelled():
-            return
-        if first.exception() is None:
+        """A flight is back: answer it and send the next jobs."""
+        if seat.serving:
             self._collect(seat)
             self._fill(seat)
+            self._settle(seat)
 
-    def _fill(self, seat: _Seat) -> RestartReason | None:
+    def _fill(self, seat: _Seat) -> None:
         """Send the next jobs to the slot while it may take some."""
         while self._may_take(seat):
             entries = self._take()
             if not entries:
-                return None
+                return
             jobs: tuple[Job, ...] = tuple(self._job(entry, seat) for entry in entries)
             try:
                 future = seat.slot.submit(jobs)
             except SlotDiedError:
                 for entry in entries:  # they never began: no attempt is spent
                     self._queue.push(entry)
-                return RestartReason.CRASH
-            if not entries[0].request.background:
-                self._observer.batch_started(jobs)
-            future.add_done_callback(lambda _: self._landed(seat))
+                seat.lose(RestartReason.CRASH)
+                return
+            self._observer.batch_started(jobs)
             seat.flights.append(_Flight(entries, future, sum(e.cost_ms for e in entries), time.monotonic()))
             seat.state = SlotState.BUSY
-        return None
+            future.add_done_callback(lambda _: self._landed(seat))
 
     def _take(self) -> list[Entry]:
         """The next job; with it those classify jobs right behind it that may share its batch."""
@@ -445,7 +452,8 @@ class Dispatcher:
                 else:
                     self._queue.push(entry)
         seat.flights.clear()
-        self._work.set()
+        seat.state = SlotState.STARTING
+        self._dispatch()
 
     def _too_big(self, seat: _Seat) -> bool:
         limit = self._limits.slot_memory_bytes

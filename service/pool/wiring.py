@@ -15,18 +15,25 @@ def open_pool(settings: Settings, observer: Observer, engine: EngineFactory | No
         engine: what loads the models inside a slot; the real one if None. Must be importable by name.
     """
     shape = settings.shape()
-    spec = worker_spec(settings, shape.threads, engine)
+    devices = settings.devices()
+    specs = [
+        worker_spec(settings, shape.threads, engine, devices[n % len(devices)]) for n in range(shape.slots)
+    ]
     kind: type[ProcessSlot] | type[ThreadSlot] = ProcessSlot if settings.pool == "process" else ThreadSlot
-    slots: list[tuple[str, Slot]] = [(str(n), kind(f"slot-{n}", spec)) for n in range(shape.slots)]
+    slots: list[tuple[str, Slot]] = [(str(n), kind(f"slot-{n}", spec)) for n, spec in enumerate(specs)]
     return Dispatcher(slots, pool_limits(settings), observer)
 
 
-def worker_spec(settings: Settings, threads: int, engine: EngineFactory | None = None) -> Spec:
-    """What a slot of so many threads needs to open."""
+def worker_spec(
+    settings: Settings, threads: int, engine: EngineFactory | None = None, device: str = "cpu"
+) -> Spec:
+    """What a slot of so many threads, on a device, needs to open."""
     return Spec(
         threads=threads,
         weights_dir=None if settings.weights_dir is None else str(settings.weights_dir),
         precision=settings.precision,
+        device=device,
+        gpu_memory_share=settings.gpu_memory_share,
         engine=engine,
         log_format=settings.log_format,
         log_level=settings.log_level,

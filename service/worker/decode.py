@@ -155,7 +155,9 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     else:
         image, alpha = _split_alpha(image)
     rgb = _apply_profile(image, profile) if profile else None
-    return (image.convert("RGB") if rgb is None else rgb), alpha
+    if rgb is None:
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return rgb, alpha
 
 
 def _from_16_bit(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

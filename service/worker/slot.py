@@ -23,6 +23,10 @@ from service.worker.messages import Answer, Failed, Job, Ready
 if TYPE_CHECKING:
     from service.worker.interface import Engine
 
+IMAGE_BLOCKS = 4
+"""Blocks of at most 16 MB each in which Pillow keeps one image's memory for the next: fresh pages cost more than
+decoding a small image."""
+
 EngineFactory = Callable[[str | None], "Engine"]
 """Loads other models than `service.worker.engine` does, from a directory of weights (None: the packaged ones)."""
 
@@ -42,6 +46,8 @@ class Spec:
     threads: int
     weights_dir: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "cpu"
+    gpu_memory_share: float = 0.9
     engine: EngineFactory | None = None
     log_format: LogFormat = "json"
     log_level: str = "info"
@@ -56,11 +62,14 @@ def cap_threads(threads: int) -> None:
 def prepare(spec: Spec) -> None:
     """Initialise a spawned process: thread caps, log, signals, and an end when the front process ends."""
     cap_threads(spec.threads)
+    os.environ.setdefault("PILLOW_BLOCKS_MAX", str(IMAGE_BLOCKS))
     logs.configure(spec.log_format, spec.log_level)
     # The front process decides when a slot ends: Ctrl-C and SIGTERM reach the whole group and must not
     # end a job that is being drained.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # the front process reads its tier file again; slots have none
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
 
 
@@ -101,7 +110,8 @@ def open_worker(spec: Spec) -> tuple[Worker, Ready]:
     """
     started = time.perf_counter()
     if spec.engine is None:
-        engine = importlib.import_module("service.worker.engine").load(spec.weights_dir, spec.precision)
+        load = importlib.import_module("service.worker.engine").load
+        engine = load(spec.weights_dir, spec.precision, spec.device, spec.gpu_memory_share)
     else:
         engine = spec.engine(spec.weights_dir)
     engine.set_threads(spec.threads)

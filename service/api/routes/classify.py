@@ -9,7 +9,7 @@ from starlette.responses import Response
 from service.api.context import Context
 from service.api.negotiate import choose
 from service.api.openapi import IMAGE_BODY, INFERENCE_PROBLEMS, RESULT_HEADERS
-from service.api.parameters import ClassifyHeaderParams, ClassifyQueryParams, merge
+from service.api.parameters import ClassifyHeaders, ClassifyQuery, documented, read
 from service.api.perform import perform
 from service.api.problems import Problem, ProblemError
 from service.api.record import record_of
@@ -30,15 +30,13 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     summary="Name what an image shows",
     response_class=Response,
     responses=_RESPONSES,
-    openapi_extra=IMAGE_BODY,
+    openapi_extra=documented(ClassifyQuery, ClassifyHeaders) | IMAGE_BODY,
 )
-async def classify(
-    request: Request, context: Context, query: ClassifyQueryParams, headers: ClassifyHeaderParams
-) -> Response:
+async def classify(request: Request, context: Context) -> Response:
     """Classify an image into the 1000 classes of ImageNet, at a tier or a threshold."""
     if choose(request.headers.get("accept"), ("application/json",)) is None:
         raise ProblemError(Problem.NOT_ACCEPTABLE, "classification answers application/json")
-    options = merge(query, headers)
+    options = read(request, ClassifyQuery, ClassifyHeaders)
 
     def job(body: bytes, threshold: float) -> ClassifyJob:
         return ClassifyJob(

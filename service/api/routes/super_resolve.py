@@ -13,7 +13,7 @@ from starlette.responses import Response
 from service.api.context import Context
 from service.api.negotiate import choose
 from service.api.openapi import IMAGE_BODY, INFERENCE_PROBLEMS, RESULT_HEADERS
-from service.api.parameters import Options, SuperResolveHeaderParams, SuperResolveQueryParams, merge
+from service.api.parameters import Options, SuperResolveHeaders, SuperResolveQuery, documented, read
 from service.api.perform import perform
 from service.api.problems import Problem, ProblemError
 from service.api.record import record_of
@@ -44,13 +44,11 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     summary="Enlarge an image four times",
     response_class=Response,
     responses=_RESPONSES,
-    openapi_extra=IMAGE_BODY,
+    openapi_extra=documented(SuperResolveQuery, SuperResolveHeaders) | IMAGE_BODY,
 )
-async def super_resolve(
-    request: Request, context: Context, query: SuperResolveQueryParams, headers: SuperResolveHeaderParams
-) -> Response:
+async def super_resolve(request: Request, context: Context) -> Response:
     """Super-resolve an image at a tier or a threshold; format by `format` or by Accept."""
-    options = merge(query, headers)
+    options = read(request, SuperResolveQuery, SuperResolveHeaders)
     format_ = _format(options, request.headers.get("accept"))
     settings = context.settings
 
