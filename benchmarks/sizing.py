@@ -14,6 +14,8 @@ import contextlib
 import json
 import os
 import platform
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,23 +97,36 @@ def tiers(seconds: float) -> dict[str, Any]:
     return found
 
 
+def serve_ray(port: int, slots: int) -> None:
+    """The application on a cluster of this machine alone: one front, slots of one thread; until SIGTERM."""
+    import ray
+    from ray import serve
+
+    from service.ray.application import Scale, application
+    from service.settings import load
+
+    ray.init(num_cpus=slots + 1, include_dashboard=False, log_to_driver=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    scale = Scale(front_cpus=0.5, slots_least=slots, slots_most=slots)
+    serve.run(application(scale, load()), blocking=False)
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    serve.shutdown()
+    ray.shutdown()
+
+
 @contextlib.contextmanager
 def ray_serve(slots: int) -> Iterator[str]:
-    """The application under Ray Serve on this machine, one front, so many slots of one thread."""
-    arguments = [f"slots_least={slots}", f"slots_most={slots}", "front_cpus=0.1"]
-    environment = os.environ | {
-        "PIXELTIER_LOG_LEVEL": "warning",
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    }
-    binaries = Path(sys.executable).parent
-    subprocess.run(
-        [binaries / "ray", "start", "--head", "--num-cpus", str(slots + 1), "--include-dashboard", "false",
-         "--disable-usage-stats"],
-        env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    command = [binaries / "serve", "run", "service.ray.application:build", *arguments]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = "http://127.0.0.1:8000"
+    """The application under Ray Serve on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.sizing", "serve-ray", "--port", str(port), "--slots", str(slots)],
+        env=os.environ | {"PIXELTIER_LOG_LEVEL": "warning", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(1800):
             with contextlib.suppress(httpx.TransportError):
@@ -124,7 +139,6 @@ def ray_serve(slots: int) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
-        subprocess.run([binaries / "ray", "stop"], check=False, stdout=subprocess.DEVNULL)
 
 
 def ways(seconds: float, slots: int, tier: str) -> dict[str, Any]:
@@ -191,10 +205,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("tiers", "ways", "write"))
+    parser.add_argument("command", choices=("tiers", "ways", "write", "serve-ray"))
     parser.add_argument("--seconds", type=float, default=8.0, help="of each row [8]")
     parser.add_argument("--slots", type=int, default=2, help="for ways [2]")
     parser.add_argument("--tier", default="fast", help="for ways [fast]")
+    parser.add_argument("--port", type=int, default=8000, help="for serve-ray [8000]")
     parser.add_argument("--json", type=Path, help="write the result here")
     options = parser.parse_args()
     if options.command == "write":
@@ -202,6 +217,9 @@ def main() -> None:
         for name, table in (("sizing", tier_table), ("ways", way_table)):
             page = put(page, name, table(json.loads((RESULTS / f"{name}.json").read_text())))
         PAGE.write_text(page)
+        return
+    if options.command == "serve-ray":
+        serve_ray(options.port, options.slots)
         return
     found = (
         tiers(options.seconds)
