@@ -30,14 +30,14 @@ def quantile_knots(logits: Tensor) -> list[float]:
 class Calibration:
     """Monotone, piecewise linear, with values in [0, 1]."""
 
-    def __init__(self, knots: Sequence[float]) -> None:
+    def __init__(self, knots: Sequence[float], device: torch.device | str = "cpu") -> None:
         if len(knots) < 2 or any(b < a for a, b in pairwise(knots)):
             raise ValueError("calibration knots must be two or more ascending numbers")
-        self._knots = torch.tensor(knots, dtype=torch.float64)
+        self._knots = torch.tensor(knots, dtype=torch.float64, device=device)
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Logits of any shape to float32 importance of the same shape."""
-        x = logits.detach().to("cpu", torch.float64)
+        """Logits of any shape to float32 importance of the same shape, on the calibration's device."""
+        x = logits.detach().to(self._knots.device, torch.float64)
         last = len(self._knots) - 1
         upper = torch.searchsorted(self._knots, x.contiguous()).clamp(1, last)
         low, high = self._knots[upper - 1], self._knots[upper]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,14 @@ from models.calibration import Calibration
 from models.cards import ModelCard
 from models.checkpoints import load_resnet18, load_srresnet
 from models.images import DEVIATION, MEAN
-from models.inference.light_path import LightPath
+from models.inference.device_resnet18 import DeviceResNet18
+from models.inference.device_srresnet import DeviceSRResNet
 from models.inference.resnet18 import SparseResNet18
-from models.inference.srresnet import SparseSRResNet, compose
+from models.inference.srresnet import SparseSRResNet
 from models.inference.tiles import Tile, split
 from models.networks.masks import expand_from_windows, pool_to_windows
 from models.networks.resnet18 import ResNet18, stage_sizes
-from models.networks.srresnet import SCALE, SRResNet
+from models.networks.srresnet import SCALE, SRResNet, SRResNetShape
 from native import cpu_isa, ops
 
 Pixels = npt.NDArray[np.uint8]
@@ -77,8 +78,13 @@ class SuperResolution(Outcome):
     image: Pixels
 
 
-def inference_dtype(precision: Precision) -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively, unless the caller says otherwise."""
+CPU = torch.device("cpu")
+
+
+def inference_dtype(precision: Precision, device: torch.device = CPU) -> torch.dtype:
+    """bfloat16 where the device multiplies it natively, unless the caller says otherwise."""
+    if precision == "auto" and device.type == "cuda":
+        return torch.bfloat16
     if precision == "auto":
         return torch.bfloat16 if cpu_isa() in ("avx512_bf16", "amx") else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
@@ -87,17 +93,24 @@ def inference_dtype(precision: Precision) -> torch.dtype:
 class Classifier:
     """ResNet-18 at any threshold."""
 
-    def __init__(self, model: ResNet18, card: ModelCard, precision: Precision = "auto") -> None:
+    def __init__(
+        self, model: ResNet18, card: ModelCard, precision: Precision = "auto", device: torch.device = CPU
+    ) -> None:
         self.card = card
-        self._network = SparseResNet18(model, inference_dtype(precision))
+        dtype = inference_dtype(precision, device)
+        self._network: SparseResNet18 | DeviceResNet18 = (
+            SparseResNet18(model, dtype) if device.type == "cpu" else DeviceResNet18(model, dtype, device)
+        )
         self._calibrate = Calibration(card.calibration)
         self._mean = 255 * torch.tensor(MEAN).view(1, 3, 1, 1)
         self._scale = 1 / (255 * torch.tensor(DEVIATION).view(1, 3, 1, 1))
 
     @classmethod
-    def load(cls, directory: Path | None = None, precision: Precision = "auto") -> Self:
+    def load(
+        cls, directory: Path | None = None, precision: Precision = "auto", device: torch.device = CPU
+    ) -> Self:
         """From the packaged weights, or those of a directory."""
-        return cls(*load_resnet18(directory), precision)
+        return cls(*load_resnet18(directory), precision, device)
 
     def classify(self, images: Sequence[Pixels], thresholds: Sequence[float]) -> list[Classification]:
         """Classify a batch, each image at its own threshold.
@@ -180,18 +193,47 @@ class Classifier:
         return costs
 
 
+class SuperResolutionNetwork(Protocol):
+    """What an upscaling needs of a network, wherever it runs; see `SparseSRResNet`.
+
+    `light_path` takes and `image` gives tensors in the host's memory; what lies between them is the network's own.
+    """
+
+    shape: SRResNetShape
+    light_macs: int
+    importance_macs: int
+
+    @property
+    def body_macs(self) -> int: ...  # noqa: D102
+    @property
+    def tail_macs(self) -> int: ...  # noqa: D102
+    @property
+    def halo(self) -> int: ...  # noqa: D102
+    def light_path(self, x: Tensor) -> Any: ...  # noqa: D102
+    def window_logits(self, light: Any) -> Tensor: ...  # noqa: D102
+    def heavy_path(self, light: Any, active: Tensor, height: int, width: int) -> int: ...  # noqa: D102
+    def image(self, x: Tensor, light: Any) -> Tensor: ...  # noqa: D102
+
+
 class SuperResolver:
     """SRResNet x4 at any threshold and any size; large images go through in tiles."""
 
-    def __init__(self, model: SRResNet, card: ModelCard, precision: Precision = "auto") -> None:
+    def __init__(
+        self, model: SRResNet, card: ModelCard, precision: Precision = "auto", device: torch.device = CPU
+    ) -> None:
         self.card = card
-        self._network = SparseSRResNet(model, inference_dtype(precision))
+        dtype = inference_dtype(precision, device)
+        self._network: SuperResolutionNetwork = (
+            SparseSRResNet(model, dtype) if device.type == "cpu" else DeviceSRResNet(model, dtype, device)
+        )
         self._calibrate = Calibration(card.calibration)
 
     @classmethod
-    def load(cls, directory: Path | None = None, precision: Precision = "auto") -> Self:
+    def load(
+        cls, directory: Path | None = None, precision: Precision = "auto", device: torch.device = CPU
+    ) -> Self:
         """From the packaged weights, or those of a directory."""
-        return cls(*load_srresnet(directory), precision)
+        return cls(*load_srresnet(directory), precision, device)
 
     def upscale(self, image: Pixels, threshold: float) -> SuperResolution:
         """Super-resolve uint8 [h, w, 3] to exactly [4h, 4w, 3] at a threshold in [0, 1]; 0 computes every cell."""
@@ -218,13 +260,13 @@ class _TileMap:
     tile: Tile
     windows: Tensor
     count: TileMacs
-    light: LightPath | None
+    light: Any
 
 
 class _Upscaling:
     """One image on its way through the network."""
 
-    def __init__(self, network: SparseSRResNet, calibrate: Calibration, image: Pixels) -> None:
+    def __init__(self, network: SuperResolutionNetwork, calibrate: Calibration, image: Pixels) -> None:
         self._network = network
         self._calibrate = calibrate
         self._image = image
@@ -270,7 +312,7 @@ class _Upscaling:
             active = self._active(mapped.windows, threshold, rows, columns)
             executed += self._network.heavy_path(light, active, rows, columns)
             executed += tile.cells * (self._network.light_macs + self._network.importance_macs)
-            image[tile.scaled(SCALE).target] = compose(x, light.pixels).numpy()[tile.scaled(SCALE).inner]
+            image[tile.scaled(SCALE).target] = self._network.image(x, light).numpy()[tile.scaled(SCALE).inner]
             inner = tile.divided(self._window)
             importance[inner.target] = mapped.windows[0, 0].numpy()[inner.inner]
             active_cells += tile.count_inside(active.numpy(), columns)

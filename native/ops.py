@@ -1,11 +1,17 @@
 """The sparse convolution as Python calls it.
 
-Features are *rows*: ``[R + 1, C]``, channels last, contiguous, float32 or bfloat16; the last row is zero and
-stands for every neighbour that is outside the image or not active. *Cells* of a grid are numbered
+Features are *rows*: ``[R + 1, C]``, channels last, contiguous, float32 or bfloat16 (on CUDA also float16); the
+last row is zero and stands for every neighbour that is outside the image or not active. *Cells* of a grid are numbered
 ``n*H*W + y*W + x``; an *active list* names cells in ascending order; a *table* ``[A, T]`` names the row that
 each of a convolution's T taps reads, for each of A output cells. All index tensors are int32.
 
 Every call releases the GIL and runs on torch's threads; results do not depend on how many there are.
+
+On CUDA the same calls put kernels on the current stream and wait for nothing (only :func:`plan` does). What would
+need the host to look at data is not raised there: entries of a table that name no row read zeros. Lists may be
+*padded* (:func:`plan_padded`): the tables of a padded list are padded, and kernels stop at the first padded row, so
+that a count need never leave the device. Of results, rows beyond the count are then undefined, and multiply-adds
+are those of the list's whole length.
 """
 
 from __future__ import annotations
@@ -32,6 +38,11 @@ def cpu_isa() -> str:
     return isa
 
 
+def cuda_isa() -> str:
+    """What new weights for CUDA are packed for: ``cuda``, or ``cuda_tf32`` where torch may use TF32."""
+    return "cuda_tf32" if torch.backends.cuda.matmul.allow_tf32 else "cuda"
+
+
 def available_isas() -> list[str]:
     """The instruction sets this machine can run, slowest first."""
     names: list[str] = _ops.available_isas()
@@ -47,6 +58,15 @@ def plan(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> Tens
     """
     active: Tensor = _ops.plan(importance, threshold, keep_best)
     return active
+
+
+def plan_padded(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> tuple[Tensor, Tensor]:
+    """As :func:`plan`, at full length: int32 [N*H*W], ``PADDING`` beyond the count, and int32 [N] of counts.
+
+    On CUDA nothing waits for the device. Ops on the CPU do not take padded lists.
+    """
+    result: tuple[Tensor, Tensor] = _ops.plan_padded(importance, threshold, keep_best)
+    return result
 
 
 def dense_table(active: Tensor, images: int, height: int, width: int, kernel: int, stride: int = 1) -> Tensor:
@@ -79,6 +99,27 @@ def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
     """
     table: Tensor = _ops.child_table(parent, kernel)
     return table
+
+
+def gather_rows(rows: Tensor, active: Tensor) -> Tensor:
+    """``rows[active]`` and a zero row: [R + 1, C] to [A + 1, C]."""
+    out: Tensor = _ops.gather_rows(rows, active)
+    return out
+
+
+def compose(x: Tensor, pixels: Tensor) -> Tensor:
+    """Bicubic x4 (a = -0.75) of x plus pixels, as bytes.
+
+    x: float32 [N, 3, H, W]; pixels: float32 [N*H*W, 48], the 4x4 pixels of each cell in raster order, RGB each.
+    Returns uint8 [N, 4H, 4W, 3]: 255 times the sum, rounded and clamped.
+    """
+    image: Tensor = _ops.compose(x, pixels)
+    return image
+
+
+def has_cuda() -> bool:
+    """Whether this build has the CUDA kernels; a GPU to run them is another matter."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key("pixeltier::sparse_conv2d", "CUDA"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +215,7 @@ def prepack_weight(
     macs_per_row: int | None = None,
     isa: str | None = None,
     winograd: bool = False,
+    device: torch.device | str = "cpu",
 ) -> PackedWeight:
     """Lays out a convolution for :func:`sparse_conv2d`.
 
@@ -183,20 +225,32 @@ def prepack_weight(
     order so that the result's rows are the children's rows. macs_per_row: what one output row counts for,
     where the weight embeds a smaller convolution among structural zeros; kh*kw*I*O otherwise. isa: another
     set than :func:`cpu_isa`. winograd: for tiles (:class:`Tiles`) instead of a table; 3x3 kernels only. The
-    count stays that of the convolution, however few multiplications Winograd needs.
+    count stays that of the convolution, however few multiplications Winograd needs. device: where the rows will be.
+    On CUDA isa is ``cuda``, or ``cuda_tf32``, which rounds float32 to TF32 before it multiplies; where it is not given,
+    torch.backends.cuda.matmul.allow_tf32 decides. There dtype may be float16, too.
     """
-    isa = isa or cpu_isa()
+    device = torch.device(device)
+    isa = isa or (cpu_isa() if device.type == "cpu" else cuda_isa())
     if macs_per_row is None:
         macs_per_row = weight.numel()
     if winograd:
         weight = winograd_weight(weight)
     outputs, inputs, height, width = weight.shape
-    packed: Tensor = _ops.prepack_weight(weight.detach().to(torch.float32).contiguous(), dtype, shuffle, isa)
+    packed: Tensor = _ops.prepack_weight(
+        weight.detach().to("cpu", torch.float32).contiguous(), dtype, shuffle, isa
+    )
     padded: int = _ops.packed_sizes(outputs, inputs, height * width, dtype, isa)[0]
+    bias, slope = (
+        None if values is None else values.to(device)
+        for values in (
+            _pad_channels(bias, "bias", outputs, shuffle, padded),
+            _pad_channels(slope, "slope", outputs, shuffle, padded),
+        )
+    )
     return PackedWeight(
-        weight=packed,
-        bias=_pad_channels(bias, "bias", outputs, shuffle, padded),
-        slope=_pad_channels(slope, "slope", outputs, shuffle, padded),
+        weight=packed.to(device),
+        bias=bias,
+        slope=slope,
         inputs=inputs,
         outputs=outputs,
         taps=height * width,

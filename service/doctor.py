@@ -19,6 +19,7 @@ def examine() -> int:
         ("tier table", _tiers),
         ("torch", _torch),
         ("native", _native),
+        ("device", _device),
         ("weights", _weights),
     ):
         text, good = _try(look)
@@ -71,6 +72,32 @@ def _native() -> str:
     forced = os.environ.get("PIXELTIER_ISA")
     why = f"forced by PIXELTIER_ISA={forced}" if forced else f"the best this processor has of {_cpu_flags()}"
     return f"kernels for {native.cpu_isa()}: {why}"
+
+
+def _device() -> str:
+    from models import devices
+
+    effective = settings.load()
+    wanted = effective.devices()
+    trouble = devices.why_not_cuda()
+    if wanted == ["cpu"]:
+        unused = "" if trouble else "; there is a GPU that PIXELTIER_DEVICE=auto would use"
+        return f"{effective.device}: the processor{unused}"
+    chosen = [devices.choose(name) for name in wanted]
+    names = [_name_of(device.index) if device.type == "cuda" else "the processor" for device in chosen]
+    slots = ", ".join(f"slot {number} on {name}" for number, name in enumerate(names))
+    return f"{effective.device}: {slots}" + (f" ({trouble})" if trouble else "")
+
+
+def _name_of(index: int) -> str:
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    share = settings.load().gpu_memory_share
+    return (
+        f"{properties.name} (cuda:{index}, sm_{properties.major}{properties.minor}, up to "
+        f"{share * properties.total_memory / 2**30:.1f} GiB)"
+    )
 
 
 def _cpu_flags() -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.pool import cpus
+from service.pool import cpus, gpus
 
 PREFIX = "PIXELTIER_"
 
@@ -61,7 +61,15 @@ class Settings(BaseSettings):
 
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="Arithmetic of the models; auto is bf16 where the processor multiplies it natively.",
+        description="Arithmetic of the models; auto is bf16 where the device multiplies it natively.",
+    )
+    device: str = Field(
+        "cpu",
+        pattern=gpus.PATTERN,
+        description="cpu, cuda (one slot on each GPU), cuda:N, or auto: GPUs where they can be used.",
+    )
+    gpu_memory_share: float = Field(
+        0.9, gt=0, le=1, description="Share of a GPU's memory that its slot may take."
     )
 
     pool: Literal["process", "thread"] = Field(
@@ -129,6 +137,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.device != "cpu" and self.pool == "thread":
+            raise ValueError("device: GPUs need pool=process, so that the front process never touches CUDA")
         if self.default_timeout_ms > self.max_timeout_ms:
             raise ValueError("default_timeout_ms is longer than max_timeout_ms")
         if self.sr_max_output_pixels < 16 * self.sr_max_pixels:
@@ -157,8 +167,20 @@ class Settings(BaseSettings):
         return (init_settings, env_settings)
 
     def shape(self) -> cpus.Shape:
-        """Slots and threads with the zeros filled in; refuses more than the CPU quota."""
-        return cpus.shape(self.slots, self.threads, preset=self.preset, quota=cpus.cpu_quota())
+        """Slots and threads with the zeros filled in; refuses more than the CPU quota, or than there are GPUs."""
+        devices = self.devices()
+        slots = self.slots
+        if devices != ["cpu"]:
+            slots = slots or len(devices)
+            if slots > len(devices):
+                raise gpus.NoSuchDeviceError(
+                    f"{slots} slots need a GPU each, device={self.device} gives {len(devices)}"
+                )
+        return cpus.shape(slots, self.threads, preset=self.preset, quota=cpus.cpu_quota())
+
+    def devices(self) -> list[str]:
+        """What slots compute on: a GPU each, or ["cpu"] for all of them."""
+        return gpus.devices(self.device)
 
     def effective(self) -> dict[str, Any]:
         """The whole configuration as JSON values, secrets redacted, for the log at start."""

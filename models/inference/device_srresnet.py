@@ -171,6 +171,11 @@ class DeviceSRResNet:
         """uint8 [N, 4H, 4W, 3], on the device."""
         return ops.compose(light.x.contiguous(), light.pixels)
 
+    def image(self, x: Tensor, light: DeviceLightPath) -> Tensor:
+        """uint8 [4H, 4W, 3] of the one image that `light` was made from, in the host's memory."""
+        del x  # it is on the device already
+        return self.compose(light)[0].cpu()
+
     def _heavy(self, light: DeviceLightPath, active: Tensor) -> None:
         trunk, table = self._body_of(light, active)
         self._upsample(light, trunk, table, active)

@@ -89,6 +89,10 @@ class SparseSRResNet:
             return macs + executed
         return macs + self._upsample_in_bands(light, trunk, active, height, width)
 
+    def image(self, x: Tensor, light: LightPath) -> Tensor:
+        """uint8 [4H, 4W, 3] of the image [1, 3, H, W] that `light` was made from."""
+        return compose(x, light.pixels)
+
     def _entry(self, light: LightPath, active: Tensor) -> tuple[Tensor, int]:
         """The heavy path's input rows [A + 1, C]: the head's features plus a 1x1 of the base's."""
         features = F.pad(light.entry_rows.index_select(0, active), (0, 0, 0, 1))

@@ -1,24 +1,33 @@
 """The engine a slot runs: both models, loaded for real. Importing this module imports torch."""
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 import native
+from models import devices
 from models.budgets import Budget, Infeasible
 from models.engine import Classification, Classifier, Precision, SuperResolution, SuperResolver
+from models.inference.device import bound_memory
 from service.worker.interface import Pixels
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class TorchEngine:
     """Both models of `models.engine`."""
 
-    def __init__(self, classifier: Classifier, resolver: SuperResolver) -> None:
+    def __init__(self, classifier: Classifier, resolver: SuperResolver, device: torch.device) -> None:
         self._classifier = classifier
         self._resolver = resolver
         self.torch_version = str(torch.__version__)
-        self.isa = native.cpu_isa()
+        self.isa = native.cpu_isa() if device.type == "cpu" else native.ops.cuda_isa()
 
     def set_threads(self, threads: int) -> None:
         """Compute with this many threads."""
@@ -28,14 +37,50 @@ class TorchEngine:
         self, images: Sequence[Pixels], thresholds: Sequence[float], limits: Sequence[Budget]
     ) -> Sequence[Classification | Infeasible]:
         """See Engine."""
-        return self._classifier.classify_within(images, thresholds, limits)
+        return _on_device(lambda: self._classifier.classify_within(images, thresholds, limits))
 
     def upscale(self, image: Pixels, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
         """See Engine."""
-        return self._resolver.upscale_within(image, threshold, budget)
+        return _on_device(lambda: self._resolver.upscale_within(image, threshold, budget))
 
 
-def load(weights_dir: str | None, precision: Precision) -> TorchEngine:
-    """Load both models from a directory, or the packaged weights."""
+def _on_device(call: Callable[[], Result]) -> Result:
+    """Give memory back after a job that found too little; end the process where the device is lost.
+
+    After a fault no call of a process reaches its GPU any more. The pool starts the slot again, and the job gets
+    its one retry there.
+    """
+    try:
+        return call()
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        raise
+    except RuntimeError as error:
+        if "CUDA error" in str(error) or str(error).startswith("CUDA:"):
+            log.critical("the GPU is lost to this slot", exc_info=True)
+            os._exit(1)
+        raise
+
+
+def load(
+    weights_dir: str | None,
+    precision: Precision,
+    device: str = "cpu",
+    gpu_memory_share: float = 0.9,
+) -> TorchEngine:
+    """Load both models from a directory, or the packaged weights, onto a device (see `models.devices.choose`).
+
+    Raises:
+        models.devices.DeviceError: the device cannot be used.
+    """
     directory = None if weights_dir is None else Path(weights_dir)
-    return TorchEngine(Classifier.load(directory, precision), SuperResolver.load(directory, precision))
+    target = devices.choose(device)
+    if target.type == "cuda":
+        torch.cuda.set_device(target)
+        torch.cuda.set_stream(torch.cuda.Stream(target))
+        bound_memory(target, gpu_memory_share)
+    return TorchEngine(
+        Classifier.load(directory, precision, target),
+        SuperResolver.load(directory, precision, target),
+        target,
+    )

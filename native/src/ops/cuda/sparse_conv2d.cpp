@@ -20,9 +20,11 @@ std::tuple<at::Tensor, c10::SymInt> sparse_conv2d(const at::Tensor& rows, const 
                     shuffle);
   const int64_t channels = outputs / children;
   const c10::cuda::CUDAGuard guard(rows.device());
-  // Where pixels are shuffled there is room for a whole zero row of the parents, too, so that the result can
-  // be seen as [count + 1, outputs] without a copy. Kernels never read zero rows.
-  auto out = at::empty({(count + 1) * children, channels}, rows.options()).narrow(0, 0, count * children + 1);
+  // With room for a zero row of cells of 4x4 pixels, so that two shuffles by 2 can be seen as [cells + 1, 16
+  // * channels] without a copy. Kernels never read zero rows.
+  constexpr int64_t kRoom = 16;
+  auto out =
+      at::empty({count * children + kRoom, channels}, rows.options()).narrow(0, 0, count * children + 1);
   write_to(c, out);
   if (residual) {
     check_cuda_tensor(*residual, "residual", 2, rows.scalar_type(), rows.device());
