@@ -1,7 +1,9 @@
 """Run the service: wire its parts, print the effective configuration, serve, drain on SIGTERM."""
 
+import asyncio
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,7 @@ from service.http_protocol import PatientProtocol
 from service.metrics import Metrics
 from service.pool.interface import Pool
 from service.pool.wiring import open_pool
-from service.settings import Settings
+from service.settings import ConfigurationError, Settings
 from service.tiers.history import VersionLog
 from service.tiers.opening import open_store
 from service.tracing import open_tracer
@@ -44,7 +46,10 @@ def assemble(
 ) -> FastAPI:
     """The application over a pool and a history of the tier table from elsewhere; raises as `build` does."""
     models = catalogue.load(settings.weights_dir)
-    tiers = open_store(settings.tiers_file, versions, models.models)
+    try:
+        tiers = open_store(settings.tiers_file, versions, models.models)
+    except OSError as error:
+        raise ConfigurationError(f"state_dir: the tier table's versions cannot be kept: {error}") from error
     metrics = Metrics(tiers)
     pool = make_pool(metrics)
     keys = access.load(settings.api_keys_file)
@@ -60,11 +65,24 @@ class Server(uvicorn.Server):
     In that moment load balancers see `/readyz` fail and stop sending; what arrives meanwhile is still served.
     """
 
-    def __init__(self, config: uvicorn.Config, pool: Pool, drain_delay_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        pool: Pool,
+        drain_delay_s: float,
+        reload: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self._pool = pool
+        self._reload = reload
         self._drain_delay_s = drain_delay_s
         self._exit_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; from then on SIGHUP reads the tier file again."""
+        await super().startup(sockets)
+        if self._reload is not None and hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain at the first SIGTERM; stop listening at once for Ctrl-C and for a second signal.
@@ -127,4 +145,7 @@ def serve(settings: Settings) -> None:
         http=PatientProtocol,
         ws="none",
     )
-    Server(config, app.state.context.pool, settings.drain_delay_s).run()
+    context: AppContext = app.state.context
+    # Without a tier file SIGHUP means what it always does: the terminal is gone.
+    reload = context.desk.reload if settings.tiers_file is not None else None
+    Server(config, context.pool, settings.drain_delay_s, reload).run()

@@ -16,6 +16,7 @@ from PIL import Image
 from service.tiers.history import StateDirectory
 from tests.images import encoded, photo, png
 from tests.integration.fakes import fake_app, running
+from tests.tier_table import tiers_file
 
 TOKEN = "alice-has-a-long-token"
 TIERS = "/admin/v1/tiers"
@@ -28,7 +29,8 @@ async def desk(tmp_path: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClie
     tokens = tmp_path / "tokens"
     if not tokens.exists():
         tokens.write_text(f"# who\n\nalice:{TOKEN}\nbob-without-a-name-0123\n")
-    settings = {"admin_token_file": tokens, "state_dir": tmp_path / "state", **settings}
+    files = {"admin_token_file": tokens, "state_dir": tmp_path / "state", "tiers_file": tiers_file(tmp_path)}
+    settings = {**files, **settings}
     async with running(fake_app(**settings)) as client:
         client.headers["authorization"] = f"Bearer {TOKEN}"
         yield client

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from tests.images import png
 from tests.integration.fakes import SLOW, fake_app, running
+from tests.tier_table import TIERS as TABLE
 
 TOKEN = "a-token-for-live-changes"
 TIERS = "/admin/v1/tiers"
@@ -27,9 +28,8 @@ async def desk(tmp_path: Path, tiers: str | None = None, **settings: Any) -> Asy
 
 def _app(tmp_path: Path, tiers: str | None = None, **settings: Any) -> FastAPI:
     (tmp_path / "tokens").write_text(TOKEN)
-    if tiers is not None:
-        (tmp_path / "tiers.toml").write_text(tiers)
-        settings["tiers_file"] = tmp_path / "tiers.toml"
+    (tmp_path / "tiers.toml").write_text(tiers or TABLE)
+    settings["tiers_file"] = tmp_path / "tiers.toml"
     return fake_app(admin_token_file=tmp_path / "tokens", **settings)
 
 

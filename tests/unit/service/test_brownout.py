@@ -14,8 +14,9 @@ import pytest
 from service.tiers import schema
 from service.tiers.brownout import TICK_S, Level, Pressure, deepest, fallen, steps
 from service.tiers.schema import Brownout, TierTable
+from tests.tier_table import TIERS
 
-TABLE = schema.load()
+TABLE = schema.parse(TIERS, source="the test's table")
 RULES = Brownout(enabled=True)
 COST_S = {"exact": 0.30, "high": 0.20, "balanced": 0.14, "fast": 0.10, "fastest": 0.06}
 DEADLINE_S = 3.0

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from service.tiers import schema
 from service.tiers.patch import ABSENT, apply, differences
 from service.tiers.schema import TierTableError
+from tests.tier_table import TIERS
 
-BASE = schema.load().document()
+BASE = schema.parse(TIERS, source="the test's table").document()
 
 
 def _tier(document: dict[str, Any], name: str) -> dict[str, Any]:
