@@ -38,6 +38,9 @@ PREFETCH_BELOW_MS = 60.0
 """A slot gets its next job early only while the one it runs is this short: the pipe's latency is then hidden,
 and no job is stuck behind a long one while another slot falls idle."""
 
+PREFETCH_AFTER_S = 0.002
+"""How long a busy slot's next job waits for a more urgent one that arrives with it."""
+
 RETRIES = 1
 
 START_RETRY_S = 2.0
@@ -111,6 +114,7 @@ class Dispatcher:
         for seat in self._seats:
             seat.slot.on_death(partial(seat.lose, RestartReason.CRASH))
         self._tasks: list[asyncio.Task[None]] = []
+        self._ahead: asyncio.TimerHandle | None = None
         self._draining = False
         self._stopped = False
 
@@ -195,8 +199,14 @@ class Dispatcher:
         if request.background:  # no request waits behind it in a slot, and none is worth a second crash
             entry.alone, entry.attempts = True, RETRIES
         self._queue.push(entry)
-        self._dispatch()  # here and now: no turn of the event loop is lost
+        self._dispatch(SlotState.IDLE)  # here and now: no turn of the event loop is lost
+        if len(self._queue) and self._ahead is None:
+            self._ahead = asyncio.get_running_loop().call_later(PREFETCH_AFTER_S, self._send_ahead)
         return entry
+
+    def _send_ahead(self) -> None:
+        self._ahead = None
+        self._dispatch(SlotState.IDLE, SlotState.BUSY)
 
     def _check_latency(self, request: Request) -> None:
         """Refuse a latency budget that even an idle service could not meet."""
@@ -276,7 +286,7 @@ class Dispatcher:
 
         The jobs come and go in callbacks (`_dispatch`, `_landed`), so that none waits for this task's turn.
         """
-        self._dispatch()
+        self._dispatch(SlotState.IDLE, SlotState.BUSY)
         self._settle(seat)
         try:
             reason = await lost
@@ -289,9 +299,9 @@ class Dispatcher:
         self._account_for_crash(seat)
         return reason
 
-    def _dispatch(self) -> None:
-        """Give waiting jobs to the slots that may take some, the idle ones first."""
-        for state in (SlotState.IDLE, SlotState.BUSY):
+    def _dispatch(self, *states: SlotState) -> None:
+        """Give waiting jobs to the slots in these states that may take some."""
+        for state in states:
             for seat in self._seats:
                 if len(self._queue) and seat.state is state and self._may_take(seat):
                     self._fill(seat)
@@ -453,7 +463,7 @@ class Dispatcher:
                     self._queue.push(entry)
         seat.flights.clear()
         seat.state = SlotState.STARTING
-        self._dispatch()
+        self._dispatch(SlotState.IDLE, SlotState.BUSY)
 
     def _too_big(self, seat: _Seat) -> bool:
         limit = self._limits.slot_memory_bytes
