@@ -34,9 +34,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(log: Path, **environment: str) -> Iterator[Served]:
+def serve(log: Path, port: int | None = None, **environment: str) -> Iterator[Served]:
     """Start the service as an operator would, wait until it is ready, end it with SIGTERM."""
-    port = free_port()
+    port = port or free_port()
     ours = {f"PIXELTIER_{name.upper()}": value for name, value in environment.items()}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIXELTIER_")}
     with log.open("w") as out:

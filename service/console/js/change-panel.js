@@ -83,7 +83,7 @@ function predictionTable(answer) {
 function oneTier({ name, task, current, proposed, shadow }) {
   const rows = [["Threshold", shownThreshold(current.threshold), shownThreshold(proposed.threshold)]];
   if (proposed.expected) {
-    rows.push(["MACs saved, by the curve", percent(current.expected?.macs_saved), percent(proposed.expected.macs_saved)]);
+    rows.push(["MACs saved, curve", percent(current.expected?.macs_saved), percent(proposed.expected.macs_saved)]);
     for (const [key, value] of Object.entries(proposed.expected.metrics)) {
       const { name: title, value: text } = metric(key);
       rows.push([title, text(current.expected?.metrics[key]), text(value)]);
@@ -91,9 +91,9 @@ function oneTier({ name, task, current, proposed, shadow }) {
   }
   const [before, after] = [current.recent, proposed.recent];
   if (after) {
-    rows.push([`MACs saved, last ${after.images} images`, percent(before?.macs_saved), percent(after.macs_saved)]);
-    if (after.latency_ms) rows.push(["Time in the slot, p50", milliseconds(before?.latency_ms?.p50), milliseconds(after.latency_ms.p50)]);
-    if (after.latency_ms) rows.push(["Time in the slot, p95", milliseconds(before?.latency_ms?.p95), milliseconds(after.latency_ms.p95)]);
+    rows.push([`MACs saved, ${after.images} images`, percent(before?.macs_saved), percent(after.macs_saved)]);
+    if (after.latency_ms) rows.push(["In the slot, p50", milliseconds(before?.latency_ms?.p50), milliseconds(after.latency_ms.p50)]);
+    if (after.latency_ms) rows.push(["In the slot, p95", milliseconds(before?.latency_ms?.p95), milliseconds(after.latency_ms.p95)]);
   }
   const shadowLine = !shadow ? null : `Shadow, ${shadow.comparisons} images at ${shownThreshold(shadow.candidate_threshold)}: ${shadow.agreement === null || shadow.agreement === undefined ? `${metric("psnr_y").value(shadow.psnr_db)} against what was served` : `${percent(shadow.agreement)} agree with what was served`}.`;
   return el(
@@ -102,7 +102,7 @@ function oneTier({ name, task, current, proposed, shadow }) {
     el("h3", {}, `${name}, ${(TASKS[task] ?? task).toLowerCase()}`),
     el("dl", { class: "facts small" }, rows.flatMap(([term, from, to]) => [el("dt", {}, term), el("dd", { class: "number" }, movement(from, to))])),
     proposed.note ? el("p", { class: "small", "data-kind": "warn" }, proposed.note) : null,
-    after ? null : el("p", { class: "small soft" }, "No images came lately: the last rows wait for some."),
+    after ? null : el("p", { class: "small soft" }, "No images came lately, so there is only the curve to go by."),
     shadowLine ? el("p", { class: "small soft" }, shadowLine) : null,
   );
 }

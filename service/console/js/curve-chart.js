@@ -4,7 +4,11 @@ import { el, fill, svg } from "./dom.js";
 import { expectation, thresholdFor } from "./curve.js";
 import { metric, percent, threshold as shown } from "./format.js";
 
-const SIZE = { width: 640, height: 300, left: 58, right: 22, top: 22, bottom: 42 };
+const SIZE = { width: 640, height: 280, left: 50, right: 20, top: 26, bottom: 40 };
+
+/** How far beyond the fastest tier the curve is shown: what lies further would flatten the part that matters. */
+const BEYOND = 0.14;
+const NARROW = 520;
 
 /** Nice steps for an axis: 1, 2 or 5 times a power of ten. */
 function steps(low, high, count) {
@@ -22,16 +26,27 @@ export function createCurveChart(moved) {
   const handles = new Map();
   let state = null;
   let dragged = null;
+  let shownUpTo = null; // MACs saved at the right edge; still while a point is dragged
 
   function place({ macs_saved: saved, metrics }) {
     const { xs, ys, key } = state;
     return { x: xs(saved), y: ys(metrics[key] ?? state.low) };
   }
 
+  /** The part of the curve to show: a little beyond the fastest tier. */
+  function part({ points, tiers }) {
+    const end = points.at(-1).macs_saved;
+    const fastest = Math.max(...tiers.map((tier) => expectation(points, Math.max(tier.threshold, tier.inForce)).macs_saved));
+    if (dragged === null && (shownUpTo === null || fastest > shownUpTo - 0.02)) shownUpTo = fastest + BEYOND;
+    if (shownUpTo >= end) return points;
+    const edge = thresholdFor(points, shownUpTo);
+    return [...points.filter((point) => point.threshold < edge), { threshold: edge, ...expectation(points, edge) }];
+  }
+
   function scales(points, key) {
     const values = points.map((point) => point.metrics[key]).filter(Number.isFinite);
     const savings = points.map((point) => point.macs_saved);
-    const margin = (Math.max(...values) - Math.min(...values)) * 0.12 || 0.01;
+    const margin = (Math.max(...values) - Math.min(...values)) * 0.15 || 0.01;
     const [low, high] = [Math.min(...values) - margin, Math.max(...values) + margin];
     const [left, right] = [Math.min(0, ...savings), Math.max(...savings)];
     const inner = { width: SIZE.width - SIZE.left - SIZE.right, height: SIZE.height - SIZE.top - SIZE.bottom };
@@ -58,15 +73,17 @@ export function createCurveChart(moved) {
   }
 
   function draw(next) {
-    state = { ...next, ...scales(next.points, next.key) };
+    if (state === null || state.key !== next.key || state.model !== next.model) shownUpTo = null;
+    const seen = part(next);
+    state = { ...next, seen, ...scales(seen, next.key) };
     root.setAttribute("viewBox", `0 0 ${SIZE.width} ${SIZE.height}`);
     root.setAttribute("aria-label", `${metric(state.key).name} against MACs saved; each tier is a slider on the curve`);
-    const path = state.points.map((point, index) => {
+    const path = state.seen.map((point, index) => {
       const { x, y } = place(point);
       return `${index ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
     });
     const line = svg("path", { class: "line", d: path.join("") });
-    const dots = state.points.map((point) => {
+    const dots = state.seen.map((point) => {
       const { x, y } = place(point);
       return svg("circle", { class: "dot-measured", cx: x, cy: y, r: 2.2 });
     });
@@ -76,7 +93,8 @@ export function createCurveChart(moved) {
     });
     // Handles stay the same elements while they move, or they would lose focus and pointer.
     for (const name of handles.keys()) if (!state.tiers.some((tier) => tier.name === name)) handles.delete(name);
-    const nodes = state.tiers.map((tier, index) => update(tier, index));
+    const nodes = state.tiers.map(update);
+    spreadLabels();
     const fixedNodes = svg("g", { "aria-hidden": "true" }, ...axes(), line, ...dots, ...ghosts);
     const kept = root.querySelector("g.handles") ?? svg("g", { class: "handles" });
     if (kept.childNodes.length !== nodes.length || nodes.some((node, index) => kept.childNodes[index] !== node)) fill(kept, nodes);
@@ -85,7 +103,7 @@ export function createCurveChart(moved) {
     if (!kept.isConnected) root.append(kept);
   }
 
-  function update(tier, index) {
+  function update(tier) {
     let node = handles.get(tier.name);
     if (!node) {
       node = svg("g", { class: "handle", role: "slider", tabindex: "0", "aria-label": `${tier.name}: threshold`, "data-tier": tier.name, on: { keydown: (event) => keyed(event, tier.name), pointerdown: (event) => grabbed(event, tier.name) } });
@@ -95,10 +113,6 @@ export function createCurveChart(moved) {
     const at = expectation(state.points, tier.threshold);
     const { x, y } = place(at);
     node.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)})`);
-    const near = state.tiers.some((other, place_) => place_ < index && Math.abs(state.xs(expectation(state.points, other.threshold).macs_saved) - x) < 52);
-    const label = node.querySelector(".knob-label");
-    label.setAttribute("y", near && index % 2 ? 24 : -14);
-    label.setAttribute("x", String(Math.min(SIZE.width - 30, Math.max(SIZE.left + 14, x)) - x));
     node.classList.toggle("changed", tier.threshold !== tier.inForce);
     const [low, high] = bounds(tier.name);
     node.setAttribute("aria-valuemin", String(low));
@@ -107,6 +121,21 @@ export function createCurveChart(moved) {
     const quality = metric(state.key);
     node.setAttribute("aria-valuetext", `${shown(tier.threshold)}: saves ${percent(at.macs_saved)}, ${quality.name} ${quality.value(at.metrics[state.key])}`);
     return node;
+  }
+
+  /** Names above the points, below where two would touch, and never over the edge. */
+  function spreadLabels() {
+    const free = { above: -Infinity, below: -Infinity };
+    for (const tier of state.tiers) {
+      const label = handles.get(tier.name).querySelector(".knob-label");
+      const { x } = place(expectation(state.points, tier.threshold));
+      const half = 3.7 * tier.name.length + 4;
+      const at = Math.min(SIZE.width - half, Math.max(SIZE.left + half - 6, x));
+      const side = at - half >= free.above || at - half < free.below ? "above" : "below";
+      free[side] = at + half;
+      label.setAttribute("x", String(at - x));
+      label.setAttribute("y", side === "above" ? "-15" : "26");
+    }
   }
 
   /** A faster tier never has a lower threshold: the neighbours are the limits. */
@@ -146,16 +175,25 @@ export function createCurveChart(moved) {
     move(dragged, Math.round(thresholdFor(state.points, state.back(x)) * 200) / 200);
   });
   const release = () => {
+    if (dragged === null) return;
     dragged = null;
+    draw(state);
   };
   root.addEventListener("pointerup", release);
   root.addEventListener("pointercancel", release);
 
   const empty = el("p", { class: "soft small" }, "This model's card has no curve; thresholds can be set in the table.");
   const node = el("div", { class: "curve-place" }, root, empty);
+  new ResizeObserver(([{ contentRect }]) => {
+    const width = Math.round(contentRect.width);
+    if (!width || width === SIZE.width) return;
+    SIZE.width = width;
+    SIZE.height = width < NARROW ? 220 : 280;
+    if (state) draw(state);
+  }).observe(node);
   return {
     node,
-    /** {points, key, tiers: [{name, threshold, inForce}]} */
+    /** {model, points, key, tiers: [{name, threshold, inForce}]} */
     show(next) {
       const drawable = next.points.length > 1 && next.key;
       root.toggleAttribute("hidden", !drawable);

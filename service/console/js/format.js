@@ -40,6 +40,7 @@ export function macs(count) {
 export function milliseconds(ms) {
   if (!finite(ms)) return MISSING;
   if (Math.abs(ms) >= 10000) return minus(`${(ms / 1000).toFixed(1)} s`);
+  if (Math.abs(ms) < 0.05) return "0 ms";
   return minus(`${Math.abs(ms) < 100 ? ms.toFixed(1) : ms.toFixed(0)} ms`);
 }
 

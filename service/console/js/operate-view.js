@@ -70,7 +70,11 @@ export function startOperate(root) {
     ),
     history.node,
   );
-  fill(root, notes, gate, desk);
+  // Where the panel stands far below the table, a bar says that something waits there.
+  const count = el("span", { class: "small" });
+  const review = el("div", { class: "review", hidden: true }, count, el("button", { type: "button", class: "primary", on: { click: () => panel.node.scrollIntoView({ block: "start" }) } }, "Review"));
+  new IntersectionObserver(([entry]) => review.classList.toggle("arrived", entry.isIntersecting)).observe(panel.node);
+  fill(root, notes, gate, desk, review);
 
   return {
     active(next) {
@@ -144,6 +148,8 @@ export function startOperate(root) {
   function drafted() {
     show();
     panel.showChanges(draft.changes, draft.base.version);
+    review.hidden = draft.empty;
+    count.textContent = draft.changes.length === 1 ? "1 change, not saved" : `${draft.changes.length} changes, not saved`;
     clearTimeout(timer);
     if (draft.empty) {
       prediction = { key: "", answer: null };
@@ -269,7 +275,7 @@ export function startOperate(root) {
     metricSelect.hidden = metrics.length < 2;
     const { model, version, data } = draft.base.curves[task] ?? {};
     curveData.textContent = model ? `${model} ${version}, measured on ${data}` : "";
-    chart.show({ points: measured, key, tiers: names.map((name) => ({ name, threshold: resolved(name), inForce: baseTier(name)?.threshold ?? 0 })) });
+    chart.show({ model: task, points: measured, key, tiers: names.map((name) => ({ name, threshold: resolved(name), inForce: baseTier(name)?.threshold ?? 0 })) });
     const changed = new Set(draft.changes.map((one) => one.path.split(".")).filter(([kind, , , model_]) => kind === "tiers" && (model_ === undefined || model_ === task)).map(([, name]) => name));
     table.show({ task, document: draft.document, names, defaultTier: draft.document.default, metric: key, changed, version: draft.base.version });
     settings.show(draft.document);

@@ -48,7 +48,7 @@ export function ruleEditor(name, task, tier, faster, threshold, edit) {
   }
   showGoals(isGoalRule(rule) ? "goals" : "threshold");
 
-  const cap = numberField("Never more cells than", "% of an image", rule.max_active_share === undefined ? null : round(100 * rule.max_active_share), (value) =>
+  const cap = numberField("Cells at most", "%", rule.max_active_share === undefined ? null : round(100 * rule.max_active_share), (value) =>
     setRule((one) => {
       if (value === null) delete one.max_active_share;
       else one.max_active_share = round(value / 100);

@@ -5,9 +5,10 @@ import { svg } from "./dom.js";
 const WIDTH = 64;
 const HEIGHT = 18;
 
-/** An SVG of values in their order; null values are gaps. */
+/** An SVG of values in their order, NaN leaves a gap; null where there is no line to draw. */
 export function sparkline(values) {
   const known = values.filter(Number.isFinite);
+  if (known.length < 2) return null;
   const low = Math.min(...known);
   const span = Math.max(...known) - low || 1;
   const x = (index) => (values.length > 1 ? 1 + (index / (values.length - 1)) * (WIDTH - 2) : WIDTH / 2);
@@ -22,5 +23,5 @@ export function sparkline(values) {
     path += `${pen}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
     pen = "L";
   });
-  return svg("svg", { class: "sparkline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, "aria-hidden": "true" }, known.length > 1 ? svg("path", { d: path }) : null);
+  return svg("svg", { class: "sparkline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, "aria-hidden": "true" }, svg("path", { d: path }));
 }

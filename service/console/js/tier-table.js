@@ -19,7 +19,7 @@ export function createTierTable(model) {
   const node = el(
     "table",
     { class: "tiers", role: "table", "aria-label": "Tiers" },
-    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, head("Tier"), head("Threshold"), head("MACs saved", { class: "end" }), qualityHead, head("Against exact", { class: "end" }), head("Requests", { class: "end live" }), head("p50", { class: "end live" }), head("Saved", { class: "end live" }), head(el("span", { class: "visually-hidden" }, "More")))),
+    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, head("Tier"), head("Threshold"), head("MACs saved", { class: "end" }), qualityHead, head("Against exact", { class: "end" }), head("Last 60 s", { class: "end live" }), head("p50 now", { class: "end live" }), head("Saved now", { class: "end live" }), head(el("span", { class: "visually-hidden" }, "More")))),
     body,
   );
   const rows = new Map();
@@ -53,10 +53,10 @@ export function createTierTable(model) {
       cell("Threshold", { class: "set" }, input, parts.rule),
       cell("MACs saved", { class: "end" }, parts.saved),
       cell("Quality", { class: "end" }, parts.quality),
-      cell("Against exact", { class: "end" }, parts.change),
+      cell("Against exact", { class: "end versus" }, parts.change),
       cell("Requests, 60 s", { class: "end live" }, parts.requests),
-      cell("p50", { class: "end live" }, parts.p50),
-      cell("Saved, 60 s", { class: "end live" }, parts.live),
+      cell("p50 now", { class: "end live" }, parts.p50),
+      cell("Saved now", { class: "end live" }, parts.live),
       cell("", { class: "more" }, more),
     );
     const editor = el("tr", { role: "row", class: "editor-row", hidden: true }, el("td", { role: "cell", colspan: "9" }));

@@ -40,7 +40,8 @@ export function startTry(root, active) {
   const results = el("div", { class: "results", "aria-label": "Result", role: "region" });
   const another = el("button", { type: "button", on: { click: intake.pick } }, "Choose an image");
   const sampleButtons = intake.samples.map((one) => el("button", { type: "button", class: "plain", on: { click: () => intake.takeSample(one) } }, one.name));
-  let tierChoice = null;
+  const custom = el("span", { class: "tag", "data-kind": "accent", hidden: true });
+  let tierChoice = null; // stays the same element while the names stay: it may have the focus
 
   const work = el(
     "div",
@@ -90,10 +91,15 @@ export function startTry(root, active) {
   }
 
   function showTiers() {
-    const options = state.table.tiers.map((tier) => [tier.name, tier.name]);
-    tierChoice = choices("Tier", options, state.quality.tier, (tier) => setQuality({ tier }));
+    const names = state.table.tiers.map((tier) => tier.name);
+    if (tierChoice?.names !== names.join()) {
+      tierChoice = { ...choices("Tier", names.map((name) => [name, name]), null, (tier) => setQuality({ tier })), names: names.join() };
+      fill(tierPlace, tierChoice.node, custom);
+    }
     for (const [index, label] of [...tierChoice.node.children].entries()) label.title = state.table.tiers[index].description ?? "";
-    fill(tierPlace, tierChoice.node, state.quality.tier === undefined ? el("span", { class: "tag", "data-kind": "accent" }, `threshold ${state.quality.threshold}`) : null);
+    tierChoice.set(state.quality.tier);
+    custom.hidden = state.quality.tier !== undefined;
+    custom.textContent = `threshold ${state.quality.threshold}`;
     slider.setTiers(state.table.tiers.map((tier) => [tier.name, thresholdOf(tier)]));
   }
 
