@@ -137,6 +137,10 @@ class Dispatcher:
             # The client may be gone or its time over: a queued job's place is free again at once.
             self._queue.discard(entry)
 
+    def predict_ms(self, task: Task, macs: float, pixels: float) -> float:
+        """By the latency model; see `Pool.predict_ms`."""
+        return self._latency.predict(task, macs, pixels)
+
     def begin_drain(self) -> None:
         """Not ready from now on."""
         self._draining = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from service.tasks import Task
 from service.worker.messages import Answer, Job, Ready
 
 
@@ -181,6 +182,9 @@ class Pool(Protocol):
 
     async def stop(self, timeout_s: float) -> None:
         """Accept no more, finish what was accepted within the timeout, end the slots."""
+
+    def predict_ms(self, task: Task, macs: float, pixels: float) -> float:
+        """What a job of so many MACs takes in a slot, by what was learned of those before it."""
 
     def report(self) -> PoolReport:
         """The state now."""

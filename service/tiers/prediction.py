@@ -2,12 +2,15 @@
 
 import statistics
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from service.tiers.goals import Resolved
 from service.tiers.recent import ENOUGH, SeenImage
+
+SlotMs = Callable[[float, float], float]
+"""Milliseconds in a slot of a job of so many MACs and pixels; `Pool.predict_ms` of one task."""
 
 ENOUGH_TIMES = 8
 """Images that a prediction of time needs."""
@@ -32,7 +35,7 @@ class Prediction:
     latency_ms: Latency | None
 
 
-def predict(seen: Sequence[SeenImage], tier: str, resolved: Resolved) -> Prediction | None:
+def predict(seen: Sequence[SeenImage], tier: str, resolved: Resolved, slot_ms: SlotMs) -> Prediction | None:
     """What a tier would save on the images seen lately, and how long they would take; None if there are none."""
     own = [image for image in seen if image.tier == tier]
     images = own if len(own) >= ENOUGH else list(seen)
@@ -48,7 +51,7 @@ def predict(seen: Sequence[SeenImage], tier: str, resolved: Resolved) -> Predict
         active_share=statistics.fmean(
             active_share(image, t) for image, t in zip(images, thresholds, strict=True)
         ),
-        latency_ms=_latency(images, executed),
+        latency_ms=_latency(images, executed, slot_ms),
     )
 
 
@@ -87,37 +90,21 @@ def _between(values: Sequence[float], threshold: float) -> float:
     return values[low] + (values[low + 1] - values[low]) * (position - low)
 
 
-def _latency(images: Sequence[SeenImage], executed: Sequence[float]) -> Latency | None:
-    """Each image's own time, its model's part scaled along a line: ms = a * dense + b * executed.
-
-    Both coefficients are least squares over these images; without a spread of thresholds among them the line cannot
-    be told from proportionality, which then stands in.
-    """
+def _latency(images: Sequence[SeenImage], executed: Sequence[float], slot_ms: SlotMs) -> Latency | None:
+    """Each image's own time, moved by what the service's latency model says of the difference in MACs."""
     if len(images) < ENOUGH_TIMES:
         return None
-    at_rest, per_mac = _line(images)
     took = sorted(
-        image.fixed_ms + max(0.0, image.model_ms + per_mac * (macs - image.macs_executed))
-        if at_rest is not None
-        else image.fixed_ms + image.model_ms * macs / max(1, image.macs_executed)
+        max(
+            image.fixed_ms,
+            image.fixed_ms
+            + image.model_ms
+            + slot_ms(macs, image.pixels)
+            - slot_ms(image.macs_executed, image.pixels),
+        )
         for image, macs in zip(images, executed, strict=True)
     )
     return Latency(p50=quantile(took, 0.5), p95=quantile(took, 0.95))
-
-
-def _line(images: Sequence[SeenImage]) -> tuple[float | None, float]:
-    """(a, b) of ms = a * dense + b * executed; a is None where the images do not tell the two apart."""
-    dd = sum(float(i.macs_dense) ** 2 for i in images)
-    de = sum(float(i.macs_dense) * i.macs_executed for i in images)
-    ee = sum(float(i.macs_executed) ** 2 for i in images)
-    determinant = dd * ee - de * de
-    if determinant <= 1e-3 * dd * ee:
-        return None, 0.0
-    dm = sum(i.macs_dense * i.model_ms for i in images)
-    em = sum(i.macs_executed * i.model_ms for i in images)
-    at_rest = (dm * ee - em * de) / determinant
-    per_mac = (em * dd - dm * de) / determinant
-    return (at_rest, per_mac) if per_mac > 0 else (None, 0.0)
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:

@@ -27,7 +27,7 @@ class SeenImage:
         tier: the tier that was asked for.
         macs_curve: MACs at the thresholds 0, 0.05, ..., 1.
         histogram: windows of the importance map in each twentieth of [0, 1].
-        decode_ms: what a threshold does not change; `model_ms` what it does, at `macs_executed`.
+        fixed_ms: decoding and encoding, which no threshold changes; `model_ms`: the rest, at `macs_executed`.
     """
 
     tier: str
@@ -35,6 +35,7 @@ class SeenImage:
     macs_executed: int
     macs_curve: tuple[int, ...]
     histogram: tuple[int, ...]
+    pixels: int
     fixed_ms: float
     model_ms: float
 
@@ -48,6 +49,7 @@ class SeenImage:
             macs_executed=work.macs_executed,
             macs_curve=work.macs_curve,
             histogram=work.importance_histogram,
+            pixels=work.pixels,
             fixed_ms=timings.decode + timings.encode,
             model_ms=timings.importance + timings.infer,
         )

@@ -1,6 +1,7 @@
 """The tier table under /admin/v1: read it, replace it, patch it, try a change out, roll back."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
@@ -237,9 +238,10 @@ def _forecast(
     context: AppContext, model: Model, tier: str, current: Resolved | None, proposed: Resolved
 ) -> schemas.DryRunModelDocument:
     seen = context.desk.recent.images(model.task)
+    slot_ms = partial(context.pool.predict_ms, model.task)
 
     def of(resolved: Resolved) -> schemas.ForecastDocument:
-        recent = schemas.RecentDocument.of_prediction(predict(seen, tier, resolved))
+        recent = schemas.RecentDocument.of_prediction(predict(seen, tier, resolved, slot_ms))
         return schemas.ForecastDocument(
             recent=recent, **schemas.resolved_values(resolved, model.expectations)
         )
