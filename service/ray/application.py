@@ -6,6 +6,8 @@ Static settings are the PIXELTIER_* variables of the shell that runs this; those
 machine of the cluster.
 """
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,6 +21,7 @@ from service.metrics import Metrics
 from service.pool.dispatcher import Dispatcher
 from service.pool.interface import Slot
 from service.pool.wiring import pool_limits, worker_spec
+from service.ray import targets
 from service.ray.replica import SlotReplica
 from service.ray.slot import ServeSlot
 from service.ray.versions import SharedVersions, open_keeper
@@ -33,7 +36,7 @@ RUNNING_AND_NEXT = 2
 FRONT_REQUESTS = 1000
 """Requests a front replica may hold: its own queue and limits decide, not Ray's."""
 
-ADMISSION_TRIES = 5
+START_TRIES = 5
 
 
 class Scale(BaseModel):
@@ -66,25 +69,29 @@ class Front:
     def __init__(self, slots: Any, values: dict[str, Any], seats: int) -> None:
         chosen = Settings(**values)
         logs.configure(chosen.log_format, chosen.log_level)
-        versions = SharedVersions(open_keeper(None if chosen.state_dir is None else str(chosen.state_dir)))
+        keeper = open_keeper(None if chosen.state_dir is None else str(chosen.state_dir))
+        versions = SharedVersions(keeper)
 
         def make_pool(metrics: Metrics) -> Dispatcher:
             each: list[tuple[str, Slot]] = [(str(n), ServeSlot(slots)) for n in range(seats)]
             return Dispatcher(each, pool_limits(chosen), metrics)
 
-        for last in (False,) * ADMISSION_TRIES + (True,):
-            try:
-                self._app = assemble(chosen, versions, make_pool)
-                break
-            except (
-                VersionTakenError
-            ):  # another front wrote the first version in the same moment: go on with it
-                if last:
-                    raise
+        self._app = _assemble(chosen, versions, make_pool)
+        targets.install(self._app, keeper)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Ray Serve asks for once the replica is made; it runs the app's lifespan too."""
         return self._app
+
+
+def _assemble(
+    chosen: Settings, versions: SharedVersions, make_pool: Callable[[Metrics], Dispatcher]
+) -> FastAPI:
+    """Fronts start together: where another wrote the first version in the same moment, go on with that one."""
+    for _ in range(START_TRIES):
+        with contextlib.suppress(VersionTakenError):
+            return assemble(chosen, versions, make_pool)
+    return assemble(chosen, versions, make_pool)
 
 
 def application(scale: Scale, values: Settings, engine: EngineFactory | None = None) -> serve.Application:

@@ -1,5 +1,6 @@
 """The tier table's versions, shared through Ray: one keeper in the cluster, every front follows it."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ KEEPER = "pixeltier-tier-versions"
 
 ANSWER_TIMEOUT_S = 10.0
 
+FORGOTTEN_AFTER_S = 20.0
+"""A front that has not said for so long where it listens is gone."""
+
 
 class Keeper:
     """The versions in memory and, with a state directory, on the disk of the machine it runs on.
@@ -24,6 +28,17 @@ class Keeper:
     def __init__(self, state_dir: str | None) -> None:
         self._directory = None if state_dir is None else StateDirectory(Path(state_dir))
         self._records = [] if self._directory is None else self._directory.read()
+        self._fronts: dict[str, float] = {}
+
+    def announce(self, address: str) -> None:
+        """A front listens at `address`, and is alive."""
+        self._fronts[address] = time.monotonic()
+
+    def targets(self) -> list[str]:
+        """Addresses of the fronts that are alive."""
+        now = time.monotonic()
+        self._fronts = {at: seen for at, seen in self._fronts.items() if now - seen < FORGOTTEN_AFTER_S}
+        return sorted(self._fronts)
 
     def newest(self) -> int:
         """The highest version number, 0 before the first."""
