@@ -143,3 +143,20 @@ def _winograd_residual_body(
     isa: str,
 ) -> Tensor:
     return torch.empty_like(rows)
+
+
+@torch.library.register_fake("pixeltier::plan_padded")
+def _plan_padded(importance: Tensor, threshold: Tensor, keep_best: bool) -> tuple[Tensor, Tensor]:
+    numbers = importance.new_empty((importance.numel(),), dtype=torch.int32)
+    return numbers, importance.new_empty((importance.shape[0],), dtype=torch.int32)
+
+
+@torch.library.register_fake("pixeltier::gather_rows")
+def _gather_rows(rows: Tensor, active: Tensor) -> Tensor:
+    return rows.new_empty((active.shape[0] + 1, rows.shape[1]))
+
+
+@torch.library.register_fake("pixeltier::compose")
+def _compose(x: Tensor, pixels: Tensor) -> Tensor:
+    count, colours, height, width = x.shape
+    return x.new_empty((count, 4 * height, 4 * width, colours), dtype=torch.uint8)

@@ -115,8 +115,10 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int shar
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
           "shared memory of a kernel");
-  kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, static_cast<cudaStream_t>(stream)> > >(
+  // clang-format off
+  kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(
       Parameters(arguments)...);
+  // clang-format on
   check(cudaGetLastError(), "launch of a kernel");
 }
 

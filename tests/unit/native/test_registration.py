@@ -18,6 +18,9 @@ def samples() -> dict[str, tuple[object, ...]]:
     fixed = (packed.weight, packed.bias, packed.slope)
     return {
         "plan": (torch.rand(2, 3, 4), torch.full((2,), 0.5), True),
+        "plan_padded": (torch.rand(2, 3, 4), torch.full((2,), 0.5), True),
+        "gather_rows": (torch.rand(7, 8), ACTIVE),
+        "compose": (torch.rand(1, 3, 2, 5), torch.rand(10, 48)),
         "dense_table": (ACTIVE, 1, 4, 6, 3, 2),
         "packed_table": (ACTIVE, 1, 2, 3, 3),
         "child_table": (TABLE, 3),
