@@ -1,34 +1,40 @@
 """The service under load, and what it adds to the models.
 
-    python -m benchmarks.service load --rate 20 --seconds 30 --mix classify:fast:3,super-resolve:fast:1
+    python -m benchmarks.service all --quick       # every table below, six minutes
     python -m benchmarks.service overhead          # one request in flight against the same model in process
-    python -m benchmarks.service saturation        # W slots kept full against W slots' own back-to-back speed
+    python -m benchmarks.service saturation        # slots kept full against the same jobs back to back
+    python -m benchmarks.service presets           # slots and threads of one quota
+    python -m benchmarks.service rival             # against LitServe with the dense torch model
+    python -m benchmarks.service batching          # classify jobs that share a batch
+    python -m benchmarks.service overload --seconds 15    # three times too much, for 60 seconds
+    python -m benchmarks.service memory            # a slot's peak on large photos
+    python -m benchmarks.service load --rate 20 --seconds 30 --mix classify:fast:3,super-resolve:fast:1
 
 `load` arrives open-loop: at the given rate whatever the service does, as clients in the world do. Every command
-starts a service of its own unless --url names one, prints a table and writes JSON with --json.
+starts services of its own (load: unless --url names one), prints tables and writes JSON with --json.
 """
 
 import argparse
 import asyncio
 import contextlib
-import http.client
 import io
 import json
 import os
 import random
 import socket
-import statistics
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 from PIL import Image
+
+from benchmarks import capacity
 
 SAMPLE = Path(__file__).parents[1] / "docs" / "samples" / "chelsea.jpg"
 SR_SIDE = 96
@@ -180,62 +186,6 @@ async def load(url: str, kinds: list[Kind], rate: float, seconds: float, timeout
     }
 
 
-def overhead(url: str, count: int, tier: str) -> dict[str, Any]:
-    """Milliseconds that HTTP, queue and pipe add to decoding and inference, one request in flight.
-
-    The standard library's client: httpx alone takes a millisecond a request, which is not the service's.
-    """
-    body = image("classify")
-    whole, added, inside = [], [], []
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
-    for n in range(count + 20):
-        started = time.perf_counter()
-        connection.request("POST", f"/v1/classify?tier={tier}", body)
-        response = connection.getresponse()
-        response.read()
-        took = (time.perf_counter() - started) * 1000
-        if n >= 20:  # warm connections, caches and branch predictors first
-            stages = timing(response.headers["server-timing"])
-            worked = sum(stages[name] for name in ("decode", "importance", "infer", "encode"))
-            whole.append(took)
-            added.append(took - worked)
-            inside.append(stages["total"] - worked)
-    return {
-        "tier": tier,
-        "client_ms": quantiles(whole),
-        "overhead_ms": quantiles(added),
-        "overhead_inside_the_service_ms": quantiles(inside),
-    }
-
-
-async def saturation(url: str, slots: int, seconds: float, tier: str) -> dict[str, Any]:
-    """Share of the slots' time that goes into their own stages while the queue is never empty."""
-    body = image("classify")
-    busy_ms = 0.0
-    done = 0
-    end = time.perf_counter() + seconds
-
-    async with httpx.AsyncClient(timeout=60) as client:
-
-        async def loop() -> None:
-            nonlocal busy_ms, done
-            while time.perf_counter() < end:
-                response = await client.post(f"{url}/v1/classify", params={"tier": tier}, content=body)
-                stages = timing(response.headers["server-timing"])
-                busy_ms += sum(stages[name] for name in ("decode", "importance", "infer", "encode"))
-                done += 1
-
-        begun = time.perf_counter()
-        await asyncio.gather(*(loop() for _ in range(slots * 4)))
-        lasted = time.perf_counter() - begun
-    return {
-        "tier": tier,
-        "slots": slots,
-        "throughput": round(done / lasted, 2),
-        "share_of_slot_time_at_work": round(busy_ms / 1000 / lasted / slots, 4),
-    }
-
-
 def show(result: dict[str, Any]) -> None:
     """Print a result as an indented table."""
     for label, row in result.pop("kinds", {}).items():
@@ -246,39 +196,66 @@ def show(result: dict[str, Any]) -> None:
     print(json.dumps(result))
 
 
+PARTS: dict[str, Callable[[capacity.Setup, str], list[dict[str, Any]]]] = {
+    "overhead": capacity.overhead,
+    "saturation": capacity.saturation,
+    "presets": capacity.presets,
+    "rival": capacity.rival,
+    "batching": capacity.batching,
+    "overload": capacity.overload,
+    "memory": capacity.memory,
+}
+
+
+def measure(parts: list[str], seconds: float, tier: str) -> dict[str, Any]:
+    """Run parts and print each one's table as soon as it is there."""
+    images = {task: image(task) for task in ("classify", "super-resolve")}
+    setup = capacity.Setup(images, service, seconds)
+    found: dict[str, Any] = {"seconds": seconds, "tier": tier}
+    for part in parts:
+        function = PARTS[part]
+        print(f"## {part}\n", flush=True)
+        found[part] = function(setup, tier)
+        print(capacity.table(found[part]), flush=True)
+        print(f"\n(load of the machine: {capacity.median_load()})\n", flush=True)
+    return found
+
+
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("load", "overhead", "saturation"))
-    parser.add_argument("--url", help="a running service; else one is started")
-    parser.add_argument("--rate", type=float, default=10.0, help="arrivals a second [10]")
-    parser.add_argument("--seconds", type=float, default=20.0, help="duration [20]")
-    parser.add_argument("--mix", type=parse_mix, default="classify:balanced:3,super-resolve:balanced:1")
-    parser.add_argument("--timeout-ms", type=int, default=5000, help="deadline of each request [5000]")
-    parser.add_argument("--tier", default="fast", help="for overhead and saturation [fast]")
-    parser.add_argument("--count", type=int, default=300, help="requests for overhead [300]")
-    parser.add_argument("--slots", default="0", help="of the service that is started")
-    parser.add_argument("--threads", default="0", help="likewise")
-    parser.add_argument("--max-batch", default="1", help="likewise")
+    parser.add_argument("command", choices=("load", "all", *PARTS))
+    parser.add_argument(
+        "--seconds", type=float, help="of each run [load 20, others 5; overload takes 4 times it]"
+    )
+    parser.add_argument("--quick", action="store_true", help="runs of 2 seconds, overload of 8")
+    parser.add_argument("--tier", default="fast", help="to measure beside exact [fast]")
     parser.add_argument("--json", type=Path, help="write the result here")
+    only_load = parser.add_argument_group("load")
+    only_load.add_argument("--url", help="a running service; else one is started")
+    only_load.add_argument("--rate", type=float, default=10.0, help="arrivals a second [10]")
+    only_load.add_argument("--mix", type=parse_mix, default="classify:balanced:3,super-resolve:balanced:1")
+    only_load.add_argument("--timeout-ms", type=int, default=5000, help="deadline of each request [5000]")
+    for name in ("slots", "threads"):
+        only_load.add_argument(f"--{name}", default="0", help="of the service that is started")
+    only_load.add_argument("--max-batch", default="1", help="likewise")
     options = parser.parse_args()
-    with service(
-        options.url, slots=options.slots, threads=options.threads, max_batch=options.max_batch
-    ) as url:
-        if options.command == "load":
-            result = asyncio.run(load(url, options.mix, options.rate, options.seconds, options.timeout_ms))
+    if options.command == "load":
+        shape = {"slots": options.slots, "threads": options.threads, "max_batch": options.max_batch}
+        with service(options.url, **shape) as url:
+            seconds = options.seconds or 20.0
+            result = asyncio.run(load(url, options.mix, options.rate, seconds, options.timeout_ms))
             result["mix"] = [asdict(kind) for kind in options.mix]
-        elif options.command == "overhead":
-            result = overhead(url, options.count, options.tier)
-        else:
-            slots = len(httpx.get(f"{url}/readyz").json()["slots"])
-            result = asyncio.run(saturation(url, slots, options.seconds, options.tier))
-    result["median_of_load"] = round(statistics.median(os.getloadavg()), 2)
+    else:
+        parts = list(PARTS) if options.command == "all" else [options.command]
+        result = measure(parts, options.seconds or (2.0 if options.quick else 5.0), options.tier)
+    result["median_of_load"] = capacity.median_load()
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
-    show(result)
+    if options.command == "load":
+        show(result)
 
 
 if __name__ == "__main__":
