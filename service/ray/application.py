@@ -49,7 +49,7 @@ class Scale(BaseModel):
     slots_least: int = Field(1, ge=1, description="Slot replicas when nobody asks for anything.")
     slots_most: int = Field(4, ge=1, description="Slot replicas at most.")
     threads: int = Field(1, ge=1, description="Threads, and so processors, of each slot.")
-    gpus: float = Field(0.0, ge=0, description="Accelerators of each slot.")
+    gpus: int = Field(0, ge=0, le=1, description="GPUs of each slot: 0, or 1.")
     ongoing: float = Field(
         1.5, gt=0, description="Jobs at a slot, waiting ones included, that scaling aims at."
     )
@@ -127,7 +127,9 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
         logging_config=quiet,
         graceful_shutdown_timeout_s=values.drain_timeout_s,
     )(serve.ingress()(Front))
-    handle = slot.bind(worker_spec(values, scale.threads, engine))
+    # Ray shows a replica the GPU it was given and no other: that is its number 0.
+    spec = worker_spec(values, scale.threads, engine, "cuda:0" if scale.gpus else "cpu")
+    handle = slot.bind(spec)
     return front.bind(handle, values.model_dump(), scale.slots_most)
 
 

@@ -199,6 +199,7 @@ def test_the_tier_table_is_the_packaged_one(overlay: str) -> None:
 def test_the_accelerator_is_asked_for_only_where_there_is_one() -> None:
     assert container("overlays/gpu")["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert container("overlays/gpu")["image"].endswith(":cuda")
+    assert {"name": "PIXELTIER_DEVICE", "value": "cuda"} in container("overlays/gpu")["env"]
     assert "nvidia.com/gpu" not in str(build("overlays/cpu"))
 
 
