@@ -1,16 +1,21 @@
 # make serve · make test · make lint · make bench · make pictures · make docs · make image-test · make ray-test
-# make audit · make sbom · make fuzz
+# make audit · make sbom · make fuzz · make stack · make dashboards-picture
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 NATIVE := $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cmake' -o -name CMakeLists.txt)
 
+.PHONY: stack dashboards-picture
 .PHONY: docs image-test ray-test audit sbom fuzz
-.PHONY: serve test lint format bench pictures clean
+.PHONY: serve test lint format bench pictures sanitize clean
 
 serve: $(VENV)/.built
 	$(BIN)/pixeltier serve
+
+# The service, Prometheus (apt-get install prometheus) and, where it is installed, Grafana.
+stack: $(VENV)/.built
+	$(BIN)/python deploy/stack.py
 
 test: $(VENV)/.developing
 	$(BIN)/python -m pytest
@@ -21,6 +26,15 @@ lint: $(VENV)/.developing
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(filter %.cpp %.h %.cu,$(NATIVE))
+
+# The kernel tests with every memory access and every undefined operation checked; builds a second extension.
+SANITIZED := build/sanitized
+sanitize: $(VENV)/.developing
+	$(PIP) --no-build-isolation --no-deps --upgrade --target $(SANITIZED) \
+	  --config-settings=build-dir=build/sanitize --config-settings=cmake.define.PIXELTIER_SANITIZE=ON \
+	  --config-settings=cmake.build-type=RelWithDebInfo .
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  $(BIN)/python tests/sanitized.py $(SANITIZED) -q -p no:cacheprovider tests/unit/native
 
 format: $(VENV)/.developing
 	$(BIN)/ruff check --fix .
@@ -57,6 +71,9 @@ sbom: $(VENV)/.auditing
 FUZZ_SECONDS ?= 30
 fuzz: $(VENV)/.developing
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
+dashboards-picture: $(VENV)/.benching
+	$(BIN)/python -m benchmarks.dashboards
 
 clean:
 	rm -rf $(VENV) build
