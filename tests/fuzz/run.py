@@ -96,6 +96,7 @@ def main() -> int:
     if options.atheris:
         import atheris
 
+        atheris.instrument_all()
         atheris.Setup([sys.argv[0], *options.rest], TARGETS[options.atheris].run)
         atheris.Fuzz()
         return 0
