@@ -4,12 +4,14 @@
 time in, at several shares of active cells, and prints TMAC/s beside the peak: a loop over registers alone, on
 as many threads in the same minute. Times are the best of many calls, because what is asked is the kernel's
 limit, not the machine's load. Multiply-adds are counted by the counting rule, absent neighbours included;
-kernels skip many of those, so sparse layers can lie above the peak.
+kernels skip many of those, so sparse layers can lie above the peak, and Winograd's kernel does 16 products for 36
+that are counted. The windows of the mask matter: `--windows` gives SRResNet's body at several of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -49,8 +51,10 @@ class Row:
     """One line of the table; tmacs and peak_tmacs are 10^12 multiply-adds a second."""
 
     layer: str
+    algorithm: str
     channels: int
     size: str
+    window: int
     active: float
     rows: int
     dtype: str
@@ -86,7 +90,7 @@ def peak(dtype: torch.dtype, isa: str, threads: int, seconds: float) -> float:
         return sum(pool.map(one_thread, range(threads)))
 
 
-def active_cells(size: int, share: float, window: int = 4) -> torch.Tensor:
+def active_cells(size: int, share: float, window: int) -> torch.Tensor:
     """About ``share`` of a grid's cells, in random windows of ``window`` x ``window``, as masks have them."""
     side = -(-size // window)
     random = torch.rand(1, side, side, generator=torch.Generator().manual_seed(0))
@@ -94,28 +98,37 @@ def active_cells(size: int, share: float, window: int = 4) -> torch.Tensor:
     return ops.plan(importance.contiguous(), torch.full((1,), 1.0 - share))
 
 
-def measure(layer: Layer, dtype_name: str, isa: str, threads: int, seconds: float) -> Iterator[Row]:
-    """The rows of one layer, each with the best time of ``seconds``."""
+def measure(
+    layer: Layer, dtype_name: str, isa: str, threads: int, seconds: float, windows: list[int]
+) -> Iterator[Row]:
+    """The rows of one layer, each with the best time of ``seconds``: by rows, and by tiles where there is a kernel."""
     dtype, channels = DTYPES[dtype_name], layer.channels
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(channels, channels, 3, 3, generator=generator) / (3 * channels**0.5)
-    packed = ops.prepack_weight(
-        weight, torch.zeros(channels), torch.full((channels,), 0.25), dtype=dtype, isa=isa
-    )
+    bias, slope = torch.zeros(channels), torch.full((channels,), 0.25)
     limit = peak(dtype, isa, threads, seconds)
-    for share in layer.shares:
-        active = active_cells(layer.size, share)
-        table = ops.packed_table(active, 1, layer.size, layer.size, 3)
+    kinds = ["direct", "winograd"] if ops.has_winograd(dtype, isa) else ["direct"]
+    for share, window, kind in itertools.product(layer.shares, windows, kinds):
+        tiled = kind == "winograd"
+        packed = ops.prepack_weight(weight, bias, slope, dtype=dtype, isa=isa, winograd=tiled)
+        active = active_cells(layer.size, share, window)
+        grid = 1, layer.size, layer.size
+        table = ops.tile_table(active, *grid, packed=True) if tiled else ops.packed_table(active, *grid, 3)
         features = torch.randn(len(active) + 1, channels, generator=generator).to(dtype)
         features[-1] = 0
         _, macs = ops.sparse_conv2d(features, table, packed)
-        taken = best_seconds(lambda f=features, t=table: ops.sparse_conv2d(f, t, packed), seconds)  # type: ignore[misc]
+        taken = best_seconds(
+            lambda f=features, t=table, p=packed: ops.sparse_conv2d(f, t, p),  # type: ignore[misc]
+            seconds,
+        )
         speed = macs / taken
         yield Row(
             layer=layer.name,
+            algorithm=kind,
             channels=channels,
             size=f"{layer.size}x{layer.size}",
+            window=window,
             active=round(len(active) / layer.size**2, 3),
             rows=len(active),
             dtype=dtype_name,
@@ -132,7 +145,7 @@ def print_row(cells: list[object]) -> None:
     """One line of the table."""
     widths = [max(len(field.name), 7) for field in fields(Row)]
     widths[0] = 16
-    widths[6] = 12
+    widths[8] = 12
     print(" ".join(f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True)), flush=True)
 
 
@@ -143,6 +156,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (1 2)")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="row types (both)")
     parser.add_argument("--isas", nargs="+", metavar="ISA", help="instruction sets (the one in use; 'all')")
+    parser.add_argument(
+        "--windows",
+        type=int,
+        nargs="+",
+        default=[4],
+        help="side of the mask's windows (4); more than one: SRResNet's body only",
+    )
     parser.add_argument("--seconds", type=float, default=0.5, help="time for each measurement (0.5)")
     arguments = parser.parse_args()
     isas = arguments.isas or [native.cpu_isa()]
@@ -153,8 +173,8 @@ def main() -> None:
     for isa in isas:
         for dtype_name in arguments.dtypes:
             for threads in arguments.threads:
-                for layer in LAYERS:
-                    for row in measure(layer, dtype_name, isa, threads, arguments.seconds):
+                for layer in LAYERS if len(arguments.windows) == 1 else LAYERS[:1]:
+                    for row in measure(layer, dtype_name, isa, threads, arguments.seconds, arguments.windows):
                         rows.append(row)
                         print_row(list(asdict(row).values()))
     if arguments.json:

@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.rivals import ENGINES, PlainResNet18, PlainSRResNet, prepare
+from models.budgets import Budget
 from models.checkpoints import load_resnet18, load_srresnet
 from models.engine import Classifier, SuperResolver
 from models.images import classify_input
@@ -34,6 +35,8 @@ PHOTO = Path(__file__).parents[1] / "docs/samples/astronaut.jpg"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SR_SIZES = [(64, 64), (128, 128), (270, 480)]
 BATCHES = [1, 8]
+BUDGETS = {"srresnet": (0.1,), "resnet18": (0.5, 0.3)}
+"""Shares of the dense MACs that are asked for beside the tiers: what saved MACs are worth at a stated saving."""
 Timed = Callable[[], Any]
 
 
@@ -72,6 +75,8 @@ def main() -> None:
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    if options.plot:
+        draw(rows, options.plot)
 
 
 def table(rows: list[Row]) -> str:
@@ -92,6 +97,41 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def draw(rows: list[Row], path: Path) -> None:
+    """Time against MACs saved, both relative to our exact tier, beside the ideal and the fastest rival."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    cases = list(dict.fromkeys(_case(row) for row in rows))
+    threads = max(row.threads for row in rows)
+    cases = [case for case in cases if case[3] == threads]
+    names = list(dict.fromkeys(case[0] for case in cases))
+    figure, axes = pyplot.subplots(1, len(names), figsize=(6 * len(names), 4.5), squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.plot([0, 1], [1, 0], color="0.6", linestyle="--", label="ideal: time falls with MACs")
+        for case in (c for c in cases if c[0] == name):
+            ours = sorted(
+                (r for r in rows if _case(r) == case and r.tier is not None), key=lambda r: r.macs_saved
+            )
+            exact = next(r.ms for r in ours if r.tier == "exact")
+            label = f"{case[1]}, batch {case[2]}, {case[4]}"
+            line = axis.plot(
+                [r.macs_saved for r in ours], [r.ms / exact for r in ours], marker="o", label=label
+            )
+            rivals = [r.ms for r in rows if _case(r) == case and r.tier is None]
+            if rivals:
+                axis.axhline(min(rivals) / exact, color=line[0].get_color(), linewidth=0.8, linestyle=":")
+        axis.set(xlabel="MACs saved", ylabel="time / our exact tier's", title=f"{name}, {threads} threads")
+        axis.set(xlim=(-0.06, 1), ylim=(0, None))
+        axis.legend(fontsize=8, title="dotted: the fastest dense engine", title_fontsize=8)
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def _case(row: Row) -> tuple[str, str, int, int, str]:
     return row.model, row.size, row.batch, row.threads, row.dtype
 
@@ -106,6 +146,9 @@ def _srresnet(height: int, width: int, threads: int, dtype: str, options: argpar
         tier: (lambda t=limit: resolver.upscale(pixels, t))
         for tier, limit in _tiers(Task.SUPER_RESOLVE).items()
     }
+    for ratio in BUDGETS["srresnet"]:
+        limit = Budget(ratio)
+        ours[f"macs <= {ratio}"] = lambda b=limit: resolver.upscale_within(pixels, 0.0, b)  # type: ignore[misc]
     saved = {tier: run().macs_saved for tier, run in ours.items()}
     network = frozen_copy(PlainSRResNet(model), torch.float32)
     rivals = _rivals(network, example, dtype, threads, options)
@@ -122,6 +165,9 @@ def _resnet18(batch: int, threads: int, dtype: str, options: argparse.Namespace)
         tier: (lambda t=limit: classifier.classify(pixels, [t] * batch))
         for tier, limit in _tiers(Task.CLASSIFY).items()
     }
+    for ratio in BUDGETS["resnet18"]:
+        limits = [Budget(ratio)] * batch
+        ours[f"macs <= {ratio}"] = lambda b=limits: classifier.classify_within(pixels, [0.0] * batch, b)  # type: ignore[misc]
     saved = {}
     for tier, run in ours.items():
         results = run()
@@ -203,7 +249,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--plot", type=Path, help="draw time against MACs saved to this PNG")
     parser.add_argument(
         "--models", nargs="+", default=["resnet18", "srresnet"], choices=["resnet18", "srresnet"]
     )

@@ -317,6 +317,16 @@ def sparse_conv2d(
     return result
 
 
+def joined_rows(rows: Tensor, group: int) -> Tensor:
+    """Each ``group`` of consecutive rows seen as one, without a copy.
+
+    rows: [n * group + 1, C] as :func:`sparse_conv2d` returned them; group: at most 16. Returns
+    [n + 1, group * C], the last row zero.
+    """
+    wide = group * rows.shape[1]
+    return rows.as_strided((rows.shape[0] // group + 1, wide), (wide, 1))
+
+
 def sparse_conv2d_scatter_(
     trunk: Tensor, rows: Tensor, table: Tensor | Tiles, packed: PackedWeight, active: Tensor
 ) -> int:

@@ -110,8 +110,7 @@ class SparseSRResNet:
         children = ops.child_tile_table(table) if self._winograd else ops.child_table(table)
         twice, first = ops.sparse_conv2d(trunk, where.layer, self._up1)
         four, second = ops.sparse_conv2d(twice, children, self._up2)
-        cells = F.pad(four[:-1].view(table.shape[0], -1), (0, 0, 0, 1))
-        pixels, third = ops.sparse_conv2d(cells, table, self._tail)
+        pixels, third = ops.sparse_conv2d(ops.joined_rows(four, SCALE**2), table, self._tail)
         return pixels[:-1].float(), first + second + third
 
     def _upsample_in_bands(

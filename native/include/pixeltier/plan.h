@@ -30,8 +30,8 @@ void dense_table(const int32_t* active, int64_t begin, int64_t end, Grid input, 
 void packed_table(const int32_t* active, int64_t count, int64_t begin, int64_t end, Grid grid, int64_t kernel,
                   int32_t* table);
 
-// The tiles of 2x2 cells, aligned to even coordinates, that hold any active cell, in raster order. position[c]
-// is the place of cell c in the active list, -1 where it is not active.
+// The tiles of 2x2 cells, aligned to even coordinates, that hold any active cell, in raster order.
+// position[c] is the place of cell c in the active list, -1 where it is not active.
 //
 // outputs [tiles, 4]: the places of the tile's cells (0, 0), (0, 1), (1, 0), (1, 1), -1 where inactive or
 // outside. table [tiles, 16]: the rows of the 4x4 cells around them; `packed`: places, cells not active read

@@ -84,8 +84,7 @@ int64_t tile_table(const int32_t* position, int64_t count, Grid grid, bool packe
       return inside(y, x) ? position[first + y * grid.width + x] : -1;
     };
     const auto row = [&](int64_t y, int64_t x) {
-      if (!packed)
-        return static_cast<int32_t>(inside(y, x) ? first + y * grid.width + x : grid.cells());
+      if (!packed) return static_cast<int32_t>(inside(y, x) ? first + y * grid.width + x : grid.cells());
       const int32_t at = place(y, x);
       return at < 0 ? static_cast<int32_t>(count) : at;
     };

@@ -1,9 +1,11 @@
 #include "convolution.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "checks.h"
 #include "isa.h"
@@ -103,6 +105,13 @@ void check_trunk(const at::Tensor& trunk, const at::Tensor& rows, const at::Tens
                     " rows, got ", to[wrong], " at position ", wrong);
 }
 
+at::Tensor empty_rows(int64_t count, int64_t channels, const at::TensorOptions& options) {
+  auto out = at::empty({count + kMostJoined, channels}, options);
+  const int64_t row_bytes = channels * out.element_size();
+  std::memset(static_cast<char*>(out.mutable_data_ptr()) + count * row_bytes, 0, kMostJoined * row_bytes);
+  return out.narrow(0, 0, count + 1);
+}
+
 ConvArguments conv_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table) {
   ConvArguments a{};
   a.rows = rows.const_data_ptr();
@@ -151,7 +160,8 @@ TileArguments tile_arguments(const PackedConvolution& c, const at::Tensor& rows,
                       " or -1, got ", to[i]);
     wanted += to[i] >= 0;
   }
-  TORCH_CHECK_VALUE(wanted == count, "the tiles must name each of ", count, " output rows once, got ", wanted);
+  TORCH_CHECK_VALUE(wanted == count, "the tiles must name each of ", count, " output rows once, got ",
+                    wanted);
   return {conv_arguments(c, rows, table), to};
 }
 

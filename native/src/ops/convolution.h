@@ -29,9 +29,16 @@ PackedConvolution check_convolution(const at::Tensor& rows, const at::Tensor& ta
                                     const std::optional<at::Tensor>& slope, int64_t outputs,
                                     const std::string& isa);
 
-// Checks what a scatter writes to: `active` names `count` rows of the trunk, whose memory `rows` does not share.
+// Checks what a scatter writes to: `active` names `count` rows of the trunk, whose memory `rows` does not
+// share.
 void check_trunk(const at::Tensor& trunk, const at::Tensor& rows, const at::Tensor& active, int64_t count,
                  int64_t outputs);
+
+// Rows [count + 1, channels], the last one zero, the others not set. Zeros go on behind it for up to
+// kMostJoined rows in all, so that as many rows can be seen as one, with a zero row of their own, without a
+// copy.
+constexpr int64_t kMostJoined = 16;
+at::Tensor empty_rows(int64_t count, int64_t channels, const at::TensorOptions& options);
 
 // Pointers and sizes of a checked convolution; residual and out are the caller's to set.
 ConvArguments conv_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table);

@@ -1,8 +1,5 @@
 // sparse_conv2d: a convolution over the rows that a table names, into new rows.
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
-
-#include <cstring>
 
 #include "checks.h"
 #include "convolution.h"
@@ -23,7 +20,7 @@ std::tuple<at::Tensor, c10::SymInt> sparse_conv2d(const at::Tensor& rows, const 
                     shuffle);
 
   const int64_t channels = outputs / children;
-  auto out = at::empty({count * children + 1, channels}, rows.options());
+  auto out = empty_rows(count * children, channels, rows.options());
   ConvArguments arguments = conv_arguments(c, rows, table);
   arguments.out = out.mutable_data_ptr();
   if (residual) {
@@ -34,8 +31,6 @@ std::tuple<at::Tensor, c10::SymInt> sparse_conv2d(const at::Tensor& rows, const 
     arguments.residual = residual->const_data_ptr();
   }
   run_convolution(c, arguments, count);
-  std::memset(static_cast<char*>(out.mutable_data_ptr()) + count * outputs * out.element_size(), 0,
-              channels * out.element_size());
   return {out, c10::SymInt(count * macs_per_row)};
 }
 

@@ -38,10 +38,11 @@ void clear_last_row(at::Tensor& rows) {
 }
 
 // run_layer(layer, from, residual, to): to = activate(layer(from) + residual). Residual and `to` may be the
-// same rows: each is read before it is written. Two buffers serve all layers: the trunk, updated in place, and
-// what the first convolution of a block leaves.
+// same rows: each is read before it is written. Two buffers serve all layers: the trunk, updated in place,
+// and what the first convolution of a block leaves.
 template <class RunLayer>
-at::Tensor run_body(const std::vector<PackedConvolution>& layers, const at::Tensor& rows, RunLayer run_layer) {
+at::Tensor run_body(const std::vector<PackedConvolution>& layers, const at::Tensor& rows,
+                    RunLayer run_layer) {
   at::Tensor trunk = at::empty_like(rows), inner = at::empty_like(rows);
   clear_last_row(trunk);
   clear_last_row(inner);

@@ -56,7 +56,8 @@ at::Tensor child_tile_table_op(const at::Tensor& parent) {
 
 TORCH_LIBRARY_FRAGMENT(pixeltier, m) {
   m.def(
-      "tile_table(Tensor active, SymInt images, SymInt height, SymInt width, bool packed) -> (Tensor, Tensor)",
+      "tile_table(Tensor active, SymInt images, SymInt height, SymInt width, bool packed) -> (Tensor, "
+      "Tensor)",
       {at::Tag::pt2_compliant_tag});
   m.impl("tile_table", c10::DispatchKey::CPU, TORCH_FN(pixeltier::tile_table_op));
   m.def("child_tile_table(Tensor parent) -> Tensor", {at::Tag::pt2_compliant_tag});

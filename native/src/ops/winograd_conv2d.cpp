@@ -1,8 +1,5 @@
 // winograd_conv2d, winograd_conv2d_scatter_: sparse_conv2d and sparse_conv2d_scatter_ in 2x2 tiles.
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
-
-#include <cstring>
 
 #include "checks.h"
 #include "convolution.h"
@@ -21,7 +18,7 @@ at::Tensor winograd_conv2d(const at::Tensor& rows, const at::Tensor& table, cons
                     "shuffle must be at least 1 and its square divide the ", outputs, " outputs, got ",
                     shuffle);
   const int64_t channels = outputs / children;
-  auto out = at::empty({count * children + 1, channels}, rows.options());
+  auto out = empty_rows(count * children, channels, rows.options());
   arguments.conv.out = out.mutable_data_ptr();
   if (residual) {
     check_tensor(*residual, "residual", 2, rows.scalar_type());
@@ -31,8 +28,6 @@ at::Tensor winograd_conv2d(const at::Tensor& rows, const at::Tensor& table, cons
     arguments.conv.residual = residual->const_data_ptr();
   }
   run_tiles(c, arguments, table.size(0));
-  std::memset(static_cast<char*>(out.mutable_data_ptr()) + count * outputs * out.element_size(), 0,
-              channels * out.element_size());
   return out;
 }
 

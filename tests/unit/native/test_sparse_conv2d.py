@@ -254,6 +254,21 @@ def test_bf16_is_rounded_to_nearest_even(isa):
     assert torch.equal(out[0].nan_to_num(nan=7), values.to(torch.bfloat16).nan_to_num(nan=7))
 
 
+@pytest.mark.parametrize("winograd", [False, True])
+def test_children_are_seen_as_one_row(winograd):
+    active = torch.arange(6, dtype=torch.int32)
+    table = ops.packed_table(active, 1, 2, 3, 3)
+    where = ops.tile_table(active, 1, 2, 3, packed=True) if winograd else table
+    rows = torch.randn(7, 8)
+    rows[-1] = 0
+    packed = ops.prepack_weight(torch.rand(80, 8, 3, 3), shuffle=4, winograd=winograd)
+    out, _ = ops.sparse_conv2d(rows, where, packed)
+    joined = ops.joined_rows(out, 16)
+    assert torch.equal(joined[:-1], out[:-1].reshape(6, 80))
+    assert joined.shape == (7, 80)
+    assert not joined[-1].any()
+
+
 @on_every_kernel
 def test_rows_may_overlap(isa, dtype):
     """A strided convolution over few channels: the taps of one line are one long row."""

@@ -1,0 +1,76 @@
+"""Memory of super-resolution: below the dense network's, falling with the tier, and flat over many sizes.
+
+Each case runs in a process of its own: peaks cannot be reset.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.timeout(280)
+
+PHOTO = Path(__file__).parents[3] / "docs/samples/astronaut.jpg"
+PEAK = """
+import json, resource, sys
+import numpy as np, torch
+torch.set_num_threads(2)
+from models.checkpoints import load_srresnet
+from models.engine import SuperResolver
+model, card = load_srresnet()
+from PIL import Image
+kind, photo = sys.argv[1:]
+pixels = np.asarray(Image.open(photo).convert("RGB").resize((192, 192)))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+if kind == "dense":
+    from models.inference.dense import frozen_copy
+    network = frozen_copy(model, torch.float32)
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    before = peak()
+    with torch.inference_mode():
+        network(x.contiguous(memory_format=torch.channels_last))
+else:
+    resolver = SuperResolver(model, card, "fp32")
+    resolver.upscale(pixels[:16, :16], 0.5)
+    before = peak()
+    resolver.upscale(pixels, float(kind))
+print(json.dumps({"mb": (peak() - before) / 1024}))
+"""
+
+SIZES = """
+import json, os, sys
+import numpy as np, torch
+torch.set_num_threads(2)
+from models.engine import SuperResolver
+resolver = SuperResolver.load(precision=sys.argv[1])
+random = np.random.default_rng(1)
+page = os.sysconf("SC_PAGE_SIZE")
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * page / 2**20
+seen = []
+for number in range(int(sys.argv[2])):
+    height, width = random.integers(1, 40, 2)
+    resolver.upscale(random.integers(0, 256, (height, width, 3), dtype=np.uint8), random.random())
+    seen.append(resident())
+print(json.dumps(seen))
+"""
+
+
+def run(code: str, *arguments: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=260
+    )
+    return json.loads(done.stdout)
+
+
+def test_peak_is_below_the_dense_networks_and_falls_with_the_tier() -> None:
+    dense, exact, fast = (run(PEAK, kind, str(PHOTO))["mb"] for kind in ("dense", "0.0", "0.95"))
+    assert exact <= dense
+    assert fast < 0.9 * exact
+
+
+def test_nothing_grows_over_a_thousand_random_sizes() -> None:
+    seen = run(SIZES, "auto", "1000")
+    assert max(seen[500:]) <= max(seen[:500]) + 16
