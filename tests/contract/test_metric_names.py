@@ -30,6 +30,16 @@ NAMES = {
     "pixeltier_batch_size_bucket": {"model", "le"},
     "pixeltier_tier_threshold": {"model", "tier"},
     "pixeltier_config_version": set(),
+    "pixeltier_config_reloads_total": {"result"},
+    "pixeltier_degradations_total": {"model", "from_tier", "to_tier"},
+    "pixeltier_brownout_level": set(),
+    "pixeltier_shadow_comparisons_total": {"model", "result"},
+    "pixeltier_shadow_agreements_total": set(),
+    "pixeltier_shadow_psnr_db_bucket": {"le"},
+    "pixeltier_shadow_ssim_bucket": {"le"},
+    "pixeltier_shadow_macs_dense_total": {"model"},
+    "pixeltier_shadow_macs_served_total": {"model"},
+    "pixeltier_shadow_macs_candidate_total": {"model"},
     "pixeltier_build_info": {"version", "torch", "isa"},
 }
 
