@@ -104,7 +104,7 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
     slot = serve.deployment(
         name="slot",
         max_ongoing_requests=RUNNING_AND_NEXT,
-        max_queued_requests=values.queue_limit,
+        max_queued_requests=-1,  # the fronts' seats bound what waits at Ray, their queues what waits for a seat
         autoscaling_config=AutoscalingConfig(
             min_replicas=scale.slots_least,
             max_replicas=scale.slots_most,
@@ -129,8 +129,8 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
     )(serve.ingress()(Front))
     # Ray shows a replica the GPU it was given and no other: that is its number 0.
     spec = worker_spec(values, scale.threads, engine, "cuda:0" if scale.gpus else "cpu")
-    handle = slot.bind(spec)
-    return front.bind(handle, values.model_dump(), scale.slots_most)
+    handle = slot.bind(spec, values.hang_timeout_s)
+    return front.bind(handle, values.model_dump(), RUNNING_AND_NEXT * scale.slots_most)
 
 
 def build(scale: Scale) -> serve.Application:

@@ -9,8 +9,9 @@ from ray.exceptions import RayError
 
 from service.tiers.history import KEPT, StateDirectory, VersionRecord, VersionTakenError
 
-KEEPER = "pixeltier-tier-versions"
-"""The actor's name; one a namespace."""
+KEEPER = "tier-versions"
+NAMESPACE = "pixeltier"
+"""Where the keeper is found by every job of the cluster, also after the application was deployed anew."""
 
 ANSWER_TIMEOUT_S = 10.0
 
@@ -65,7 +66,8 @@ class Keeper:
 def open_keeper(state_dir: str | None) -> Any:
     """The cluster's keeper, made by whoever asks first. It outlives its makers and starts again where it fell."""
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(Keeper)
-    return actor.options(name=KEEPER, lifetime="detached", get_if_exists=True).remote(state_dir)
+    named = actor.options(name=KEEPER, namespace=NAMESPACE, lifetime="detached", get_if_exists=True)
+    return named.remote(state_dir)
 
 
 class SharedVersions:

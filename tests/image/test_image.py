@@ -185,7 +185,7 @@ class Container:
         script = (
             f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && mount -t proc proc {root}/proc"
             f" && mount --bind /dev {root}/dev && mount -t tmpfs -o mode=1777 shm {root}/dev/shm"
-            f" && exec chroot --userspec={USER} {root} /usr/bin/env -i $0 $@"
+            f' && exec chroot --userspec={USER} {root} /usr/bin/env -i "$0" "$@"'
         )
         environment = [*image.config["Env"], f"PIXELTIER_PORT={port}", "PIXELTIER_HOST=127.0.0.1"]
         environment.append("PIXELTIER_DRAIN_DELAY_S=0.2")
