@@ -1,4 +1,4 @@
-# make serve · make test · make lint · make bench · make pictures · make docs · make image-test · make ray-test
+# make serve · make test · make lint · make bench · make pictures · make screenshots · make docs · make image-test · make ray-test
 # make audit · make sbom · make fuzz · make stack · make dashboards-picture
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ NATIVE := $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -n
 
 .PHONY: stack dashboards-picture
 .PHONY: docs image-test ray-test audit sbom fuzz
-.PHONY: serve test lint format bench pictures sanitize clean
+.PHONY: serve test lint format bench pictures screenshots sanitize clean
 
 serve: $(VENV)/.built
 	$(BIN)/pixeltier serve
@@ -47,6 +47,10 @@ bench: $(VENV)/.benching
 
 pictures: $(VENV)/.benching
 	$(BIN)/python -m benchmarks.pictures --enlarge docs/samples/astronaut.jpg --classify docs/samples/chelsea.jpg
+
+# Wants chromium, and fonts-inter for the looks.
+screenshots: $(VENV)/.developing
+	$(BIN)/python -m benchmarks.screenshots --out docs/images
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/.developing

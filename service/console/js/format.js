@@ -36,10 +36,10 @@ export function macs(count) {
   return String(count);
 }
 
-/** Milliseconds, seconds from ten of them on. */
+/** Milliseconds, from a second on in seconds. */
 export function milliseconds(ms) {
   if (!finite(ms)) return MISSING;
-  if (Math.abs(ms) >= 10000) return minus(`${(ms / 1000).toFixed(1)} s`);
+  if (Math.abs(ms) >= 999.5) return minus(`${(ms / 1000).toFixed(Math.abs(ms) < 10000 ? 2 : 1)} s`);
   if (Math.abs(ms) < 0.05) return "0 ms";
   return minus(`${Math.abs(ms) < 100 ? ms.toFixed(1) : ms.toFixed(0)} ms`);
 }
