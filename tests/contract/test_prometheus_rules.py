@@ -23,7 +23,7 @@ def _alerts() -> dict[str, dict[str, Any]]:
 
 
 def _promtool(*arguments: str) -> None:
-    done = subprocess.run(["promtool", *arguments], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["promtool", *arguments], check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
