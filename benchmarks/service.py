@@ -207,8 +207,16 @@ PARTS: dict[str, Callable[[capacity.Setup, str], list[dict[str, Any]]]] = {
 }
 
 
-def measure(parts: list[str], seconds: float, tier: str) -> dict[str, Any]:
-    """Run parts and print each one's table as soon as it is there."""
+def write_into(page: Path, part: str, text: str) -> None:
+    """Put a table between the marks `<!-- part -->` and `<!-- /part -->` of a page."""
+    head, first, rest = page.read_text().partition(f"<!-- {part} -->\n")
+    _, last, tail = rest.partition(f"<!-- /{part} -->")
+    if first and last:
+        page.write_text(f"{head}{first}{text}\n{last}{tail}")
+
+
+def measure(parts: list[str], seconds: float, tier: str, page: Path | None) -> dict[str, Any]:
+    """Run parts; print each one's table, and write it into the page, as soon as it is there."""
     images = {task: image(task) for task in ("classify", "super-resolve")}
     setup = capacity.Setup(images, service, seconds)
     found: dict[str, Any] = {"seconds": seconds, "tier": tier}
@@ -218,6 +226,8 @@ def measure(parts: list[str], seconds: float, tier: str) -> dict[str, Any]:
         found[part] = function(setup, tier)
         print(capacity.table(found[part]), flush=True)
         print(f"\n(load of the machine: {capacity.median_load()})\n", flush=True)
+        if page is not None:
+            write_into(page, part, capacity.table(found[part]))
     return found
 
 
@@ -233,6 +243,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="runs of 2 seconds, overload of 8")
     parser.add_argument("--tier", default="fast", help="to measure beside exact [fast]")
     parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--page", type=Path, help="write the tables into this page, docs/service.md")
     only_load = parser.add_argument_group("load")
     only_load.add_argument("--url", help="a running service; else one is started")
     only_load.add_argument("--rate", type=float, default=10.0, help="arrivals a second [10]")
@@ -250,7 +261,9 @@ def main() -> None:
             result["mix"] = [asdict(kind) for kind in options.mix]
     else:
         parts = list(PARTS) if options.command == "all" else [options.command]
-        result = measure(parts, options.seconds or (2.0 if options.quick else 5.0), options.tier)
+        result = measure(
+            parts, options.seconds or (2.0 if options.quick else 5.0), options.tier, options.page
+        )
     result["median_of_load"] = capacity.median_load()
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
