@@ -77,6 +77,8 @@ def main() -> None:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     if options.plot:
         draw(rows, options.plot)
+    if options.readme:
+        write_between(options.readme, "models", summary(rows))
 
 
 def table(rows: list[Row]) -> str:
@@ -95,6 +97,46 @@ def table(rows: list[Row]) -> str:
             f"| {row.tier or ''} | {saved} | {row.ms:.1f} ({row.low_ms:.1f} - {row.high_ms:.1f}) | {ratio} |"
         )
     return "\n".join(lines)
+
+
+def summary(rows: list[Row]) -> str:
+    """Markdown, one line a case: the fastest rival, then each tier: MACs saved, median, how much faster it is."""
+    lines = []
+    for name in dict.fromkeys(row.model for row in rows):
+        ours = [row for row in rows if row.model == name and row.tier]
+        columns = list(dict.fromkeys(row.tier for row in ours))
+        lines += [
+            f"| {name} | fastest dense engine | " + " | ".join(map(str, columns)) + " |",
+            "|---" * (len(columns) + 2) + "|",
+        ]
+        for case in dict.fromkeys(_case(row) for row in ours):
+            _, size, batch, threads, dtype = case
+            rivals = [row for row in rows if _case(row) == case and row.tier is None]
+            best = min(rivals, key=lambda row: row.ms, default=None)
+            cells = [f"{best.engine} {best.ms:.1f} ms" if best else ""]
+            by_tier = {row.tier: row for row in ours if _case(row) == case}
+            for column in columns:
+                row = by_tier[column]
+                ratio = f", **{best.ms / row.ms:.2f}x**" if best else ""
+                cells.append(f"{row.macs_saved:.0%}, {row.ms:.1f}{ratio}")
+            label = f"{size}, batch {batch}, {dtype}, {threads} thread{'s' * (threads > 1)}"
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def write_between(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's marks `<!-- name -->` and `<!-- /name -->`.
+
+    Raises:
+        ValueError: the page lacks them.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    head, mark, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closing, tail = rest.partition(end)
+    if not mark or not closing:
+        raise ValueError(f"{page} has no {begin} ... {end}")
+    page.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def draw(rows: list[Row], path: Path) -> None:
@@ -250,6 +292,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--readme", type=Path, help="put the summary between this page's `models` marks")
     parser.add_argument("--plot", type=Path, help="draw time against MACs saved to this PNG")
     parser.add_argument(
         "--models", nargs="+", default=["resnet18", "srresnet"], choices=["resnet18", "srresnet"]
