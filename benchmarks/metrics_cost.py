@@ -2,10 +2,10 @@
 
     python -m benchmarks.metrics_cost --json benchmarks/results/metrics_cost.json
 
-Two answers. By CPU time: what counting one request and being scraped takes, over the CPU time that the machine has
-for a request at saturation; an upper bound, since slots do not wait for counters. By throughput: a service that counts
-and one that does not (the same code with the counting methods emptied), both kept saturated with the cheapest requests
-there are, in short turns of one after the other; the difference of neighbouring turns with its 95 % interval.
+Two answers. By CPU time, which holds on a busy machine too: what counting one request and being scraped takes, over
+what the whole service takes for a request, slots included. By throughput: a service that counts and one that does not
+(the same code with the counting methods emptied), both kept saturated with the cheapest requests there are, in short
+turns of one after the other; the difference of neighbouring turns with its 95 % interval, which needs a quiet machine.
 """
 
 import argparse
@@ -35,6 +35,8 @@ from service.worker.messages import Timings, Work
 SCRAPE_S = 15.0
 """As deploy/prometheus/prometheus.yml has it."""
 
+SCRAPES = 40
+
 SILENT = """
 import sys
 from service.metrics import Metrics
@@ -46,7 +48,7 @@ sys.exit(main())
 
 
 def counting_us(repeats: int) -> float:
-    """Microseconds that counting one answered classification takes, the best of five runs."""
+    """Microseconds of CPU that counting one answered classification takes, the best of five runs."""
     metrics = _metrics()
     timings = Timings(1.0, 1.0, 5.0, 0.1)
     work = Work(
@@ -65,11 +67,11 @@ def counting_us(repeats: int) -> float:
     record.queue_ms, record.slot_ms, record.predicted_slot_ms = 0.3, 7.5, 7.0
     best = float("inf")
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(repeats):
             metrics.begun()
             metrics.observe(record, method="POST", route="/v1/classify", status=200)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     return best / repeats * 1e6
 
 
@@ -80,9 +82,21 @@ def _metrics() -> Metrics:
     return metrics
 
 
+def cpu_seconds(pid: int, *, whole: bool) -> float:
+    """CPU time of a process so far; with `whole` that of its children and theirs too."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    if not whole:
+        return own
+    children = [
+        child for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
+    ]
+    return own + sum(cpu_seconds(int(child), whole=True) for child in children)
+
+
 @contextlib.contextmanager
-def service(*, counting: bool) -> Iterator[str]:
-    """A service on a free port; one that does not count where asked."""
+def service(*, counting: bool) -> Iterator[tuple[str, int]]:
+    """A service on a free port, and its process; one that does not count where asked."""
     port = free_port()
     program = ["-m", "service.cli"] if counting else ["-c", SILENT]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIXELTIER_")}
@@ -97,7 +111,7 @@ def service(*, counting: bool) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError("the service did not start")
             time.sleep(0.1)
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         process.wait(60)
@@ -110,8 +124,8 @@ def _ready(url: str) -> bool:
         return False
 
 
-async def throughput(url: str, seconds: float, in_flight: int, tier: str) -> float:
-    """Answers a second with so many requests in flight all the time."""
+async def throughput(url: str, seconds: float, in_flight: int, tier: str) -> tuple[int, float]:
+    """Answers, and the seconds they took, with so many requests in flight all the time."""
     body = image("classify")
     done = 0
     begun = time.perf_counter()
@@ -125,24 +139,29 @@ async def throughput(url: str, seconds: float, in_flight: int, tier: str) -> flo
                 done += 1
 
         await asyncio.gather(*(loop() for _ in range(in_flight)))
-    return done / (time.perf_counter() - begun)
+    return done, time.perf_counter() - begun
 
 
 def compare(turns: int, seconds: float, tier: str) -> dict[str, Any]:
     """Throughput with and without counting, turn about; which goes first changes every time."""
-    with service(counting=True) as counting, service(counting=False) as silent:
+    with service(counting=True) as (counting, pid), service(counting=False) as (silent, _):
         in_flight = 4 * len(httpx.get(f"{counting}/readyz").json()["slots"])
         for url in (counting, silent):
             asyncio.run(throughput(url, 2.0, in_flight, tier))
         rates: dict[str, list[float]] = {counting: [], silent: []}
+        answers = spent = 0.0
         for turn in range(turns):
             for url in (counting, silent) if turn % 2 else (silent, counting):
-                rates[url].append(asyncio.run(throughput(url, seconds, in_flight, tier)))
-        scrapes = []
-        for _ in range(5):
-            started = time.perf_counter()
+                before = cpu_seconds(pid, whole=True)
+                done, lasted = asyncio.run(throughput(url, seconds, in_flight, tier))
+                rates[url].append(done / lasted)
+                if url == counting:
+                    spent += cpu_seconds(pid, whole=True) - before
+                    answers += done
+        before = cpu_seconds(pid, whole=False)
+        for _ in range(SCRAPES):
             httpx.get(f"{counting}/metrics").raise_for_status()
-            scrapes.append((time.perf_counter() - started) * 1000)
+        scrape = (cpu_seconds(pid, whole=False) - before) / SCRAPES
     losses = [1 - with_ / without for with_, without in zip(rates[counting], rates[silent], strict=True)]
     error = statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else float("nan")
     return {
@@ -150,7 +169,8 @@ def compare(turns: int, seconds: float, tier: str) -> dict[str, Any]:
         "throughput_silent": round(statistics.median(rates[silent]), 2),
         "loss_mean": round(statistics.mean(losses), 4),
         "loss_95_interval": [round(statistics.mean(losses) + sign * 1.96 * error, 4) for sign in (-1, 1)],
-        "scrape_ms": round(statistics.median(scrapes), 2),
+        "request_cpu_ms": round(spent / answers * 1000, 3),
+        "scrape_cpu_ms": round(scrape * 1000, 2),
     }
 
 
@@ -168,12 +188,15 @@ def main() -> None:
     options = parser.parse_args()
     result: dict[str, Any] = {"tier": options.tier, "turns": options.turns, "seconds": options.seconds}
     result |= compare(options.turns, options.seconds, options.tier)
-    result["counting_us"] = round(counting_us(20_000), 2)
+    result["counting_cpu_us"] = round(counting_us(20_000), 2)
     cpus = len(os.sched_getaffinity(0))
-    spent = (
-        result["counting_us"] * 1e-6 * result["throughput_counting"] + result["scrape_ms"] * 1e-3 / SCRAPE_S
-    )
-    result |= {"cpus": cpus, "share_of_cpu": round(spent / cpus, 5), "load": round(os.getloadavg()[0], 2)}
+    counted = result["counting_cpu_us"] / 1000 / result["request_cpu_ms"]
+    scraped = result["scrape_cpu_ms"] / 1000 / SCRAPE_S / cpus
+    result |= {
+        "cpus": cpus,
+        "share_of_cpu": round(counted + scraped, 5),
+        "load": round(os.getloadavg()[0], 2),
+    }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
