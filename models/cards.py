@@ -5,7 +5,6 @@ A model is two files side by side, `NAME.safetensors` and `NAME.json`; the card 
 
 import json
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field
 Task = Literal["classify", "super-resolve"]
 FILE_NAMES: dict[str, str] = {"classify": "resnet18", "super-resolve": "srresnet_x4"}
 WEIGHTS = Path(__file__).parent / "weights"
+LABELS_FILE = "labels.txt"
+
+
+class Difference(BaseModel):
+    """How far a metric is from the exact tier's on the same images, with a 95 % interval (paired bootstrap)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float
+    high: float
 
 
 class Expectation(BaseModel):
@@ -24,6 +34,7 @@ class Expectation(BaseModel):
     threshold: float = Field(ge=0, le=1)
     macs_saved: float
     metrics: dict[str, float]
+    to_exact: dict[str, Difference] = Field(default_factory=dict)
 
 
 class ModelCard(BaseModel):
@@ -80,7 +91,26 @@ def write_card(card: ModelCard, directory: Path) -> Path:
     return path
 
 
-@cache
-def load_labels() -> list[str]:
-    """The names of the 1000 ImageNet classes, by index."""
-    return (WEIGHTS / "imagenet_classes.txt").read_text().splitlines()
+def labels_path(directory: Path | None = None) -> Path:
+    """The names of the classes, one a line: a directory's own where it has them, else those of ImageNet."""
+    if directory is not None and (directory / LABELS_FILE).is_file():
+        return directory / LABELS_FILE
+    return WEIGHTS / "imagenet_classes.txt"
+
+
+def load_labels(directory: Path | None = None) -> list[str]:
+    """The names of the classes by index, as many as the classifier in the directory tells apart.
+
+    Raises:
+        ValueError: there are more or fewer names than classes, or none.
+        FileNotFoundError: the directory has no card.
+    """
+    path = labels_path(directory)
+    labels = path.read_text(encoding="utf-8").splitlines()
+    classes = load_card("classify", directory).architecture.get("classes", 1000)
+    if len(labels) != classes:
+        raise ValueError(
+            f"{path} names {len(labels)} classes, the classifier has {classes}: put one name a line into "
+            f"{LABELS_FILE} beside its weights"
+        )
+    return labels

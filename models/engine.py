@@ -38,6 +38,7 @@ from models.networks.srresnet import SCALE, SRResNet, SRResNetShape
 from native import cpu_isa, ops
 
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -127,16 +128,23 @@ class Classifier:
 
     @torch.inference_mode()
     def classify_within(
-        self, images: Sequence[Pixels], thresholds: Sequence[float], limits: Sequence[Budget]
+        self,
+        images: Sequence[Pixels],
+        thresholds: Sequence[float],
+        limits: Sequence[Budget],
+        importance_of: Sequence[Floats] | None = None,
     ) -> list[Classification | Infeasible]:
-        """As `classify`, with a budget for each image: its threshold is raised as far as the budget needs."""
+        """As `classify`, with a budget for each image: its threshold is raised as far as the budget needs.
+
+        Args:
+            importance_of: maps to use in place of the network's own, float32 [h, w] each, one value per window; its
+                MACs count all the same.
+        """
         if len({image.shape for image in images}) != 1 or not len(images) == len(thresholds) == len(limits):
             raise ValueError("a batch needs one threshold and budget for each image and images of one size")
         start = time.perf_counter()
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-        height, width = pixels.shape[-2:]
-        stem = self._network.stem(pixels.sub_(self._mean).mul_(self._scale))
-        importance = self._calibrate(self._network.window_logits(stem))
+        height, width = images[0].shape[:2]
+        stem, importance = self._map(images, importance_of)
         costs = self._costs(stem, importance, (height, width))
         solved = [
             budget.threshold(cost, floor)
@@ -169,6 +177,19 @@ class Classifier:
                 probabilities=probabilities[index],
             )
         return [result for result in results if result is not None]
+
+    @torch.inference_mode()
+    def costs(self, images: Sequence[Pixels]) -> list[Cost]:
+        """What each image of a batch would cost at any threshold; nothing beyond its map is computed."""
+        return self._costs(*self._map(images, None), images[0].shape[:2])
+
+    def _map(self, images: Sequence[Pixels], importance_of: Sequence[Floats] | None) -> tuple[Tensor, Tensor]:
+        """The stem's features and the importance of a batch."""
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+        stem = self._network.stem(pixels.sub_(self._mean).mul_(self._scale))
+        if importance_of is not None:
+            return stem, torch.from_numpy(np.stack(importance_of))[:, None]
+        return stem, self._calibrate(self._network.window_logits(stem))
 
     def _costs(self, stem: Tensor, importance: Tensor, input_size: tuple[int, int]) -> list[Cost]:
         """What each image of a batch takes at any threshold."""
@@ -235,22 +256,33 @@ class SuperResolver:
         """From the packaged weights, or those of a directory."""
         return cls(*load_srresnet(directory), precision, device)
 
-    def upscale(self, image: Pixels, threshold: float) -> SuperResolution:
+    def upscale(self, image: Pixels, threshold: float, importance: Floats | None = None) -> SuperResolution:
         """Super-resolve uint8 [h, w, 3] to exactly [4h, 4w, 3] at a threshold in [0, 1]; 0 computes every cell."""
-        result = self.upscale_within(image, threshold, UNLIMITED)
+        result = self.upscale_within(image, threshold, UNLIMITED, importance)
         if isinstance(result, Infeasible):
             raise RuntimeError("a budget without limits was not met")
         return result
 
     @torch.inference_mode()
-    def upscale_within(self, image: Pixels, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
+    def cost(self, image: Pixels, importance: Floats | None = None) -> Cost:
+        """What `upscale` would cost at any threshold; nothing beyond the maps is computed."""
+        return _Upscaling(self._network, self._calibrate, image, importance).cost()
+
+    @torch.inference_mode()
+    def upscale_within(
+        self, image: Pixels, threshold: float, budget: Budget, importance: Floats | None = None
+    ) -> SuperResolution | Infeasible:
         """As `upscale`, with a budget: the threshold is raised as far as it needs, the same for all tiles.
 
         The maps of all tiles are then made before the first tile's heavy path runs. Keeping every tile's features
         meanwhile would take memory without bound, so where there are several their light path runs again, and
         counts again.
+
+        Args:
+            importance: a map to use in place of the network's own, float32 [ceil(h / window), ceil(w / window)]; its
+                MACs count all the same.
         """
-        return _Upscaling(self._network, self._calibrate, image).run(threshold, budget)
+        return _Upscaling(self._network, self._calibrate, image, importance).run(threshold, budget)
 
 
 @dataclass(slots=True)
@@ -266,7 +298,14 @@ class _TileMap:
 class _Upscaling:
     """One image on its way through the network."""
 
-    def __init__(self, network: SuperResolutionNetwork, calibrate: Calibration, image: Pixels) -> None:
+    def __init__(
+        self,
+        network: SuperResolutionNetwork,
+        calibrate: Calibration,
+        image: Pixels,
+        importance: Floats | None = None,
+    ) -> None:
+        self._importance = importance
         self._network = network
         self._calibrate = calibrate
         self._image = image
@@ -280,24 +319,36 @@ class _Upscaling:
         """Solve the budget, then compute tile by tile."""
         if not budget:
             return self._compute(threshold, (self._map(tile) for tile in self._tiles), besides=0)
-        several = len(self._tiles) > 1
+        maps = self._maps()
+        several = len(maps) > 1
+        besides = self._network.light_macs * sum(tile.cells for tile in self._tiles) if several else 0
+        cost = self._cost(maps, besides)
+        start = time.perf_counter()
+        solved = budget.threshold(cost, threshold)
+        self._importance_s += time.perf_counter() - start
+        return cost.infeasible() if solved is None else self._compute(solved, maps, besides)
+
+    def cost(self) -> Cost:
+        """What `run` without a budget would cost at any threshold."""
+        return self._cost(self._maps(), besides=0)
+
+    def _maps(self) -> list[_TileMap]:
+        """Of all tiles; the features are kept where there is only one."""
         maps = []
         for tile in self._tiles:
             mapped = self._map(tile)
-            if several:
+            if len(self._tiles) > 1:
                 mapped.light = None
             maps.append(mapped)
-        besides = self._network.light_macs * sum(tile.cells for tile in self._tiles) if several else 0
-        cost = Cost(
+        return maps
+
+    def _cost(self, maps: Sequence[_TileMap], besides: int) -> Cost:
+        return Cost(
             SumOfCounts([mapped.count for mapped in maps], besides),
             self._dense,
             partial(self._count_cells, maps),
             self._height * self._width,
         )
-        start = time.perf_counter()
-        solved = budget.threshold(cost, threshold)
-        self._importance_s += time.perf_counter() - start
-        return cost.infeasible() if solved is None else self._compute(solved, maps, besides)
 
     def _compute(self, threshold: float, maps: Iterable[_TileMap], besides: int) -> SuperResolution:
         image = np.empty((SCALE * self._height, SCALE * self._width, 3), dtype=np.uint8)
@@ -334,7 +385,11 @@ class _Upscaling:
     def _map(self, tile: Tile) -> _TileMap:
         start = time.perf_counter()
         light = self._network.light_path(self._pixels(tile))
-        windows = self._calibrate(self._network.window_logits(light))
+        if self._importance is None:
+            windows = self._calibrate(self._network.window_logits(light))
+        else:
+            given = self._importance[tile.divided(self._window).outer]
+            windows = torch.from_numpy(np.ascontiguousarray(given))[None, None]
         macs = CellMacs(
             always=self._network.light_macs + self._network.importance_macs,
             body=self._network.body_macs,

@@ -38,7 +38,7 @@ def load(weights_dir: Path | None = None) -> Catalogue:
     """Read the cards in a directory, or the packaged ones.
 
     Raises:
-        FileNotFoundError, ValueError: no card, or a malformed one.
+        FileNotFoundError, ValueError: no card, a malformed one, or another number of labels than of classes.
     """
     from models.cards import (  # not at the top: the client's half of the CLI needs no models
         load_card,
@@ -56,4 +56,4 @@ def load(weights_dir: Path | None = None) -> Catalogue:
             expectations=card.expectations,
             card=card.model_dump(mode="json"),
         )
-    return Catalogue(MappingProxyType(models), load_labels())
+    return Catalogue(MappingProxyType(models), load_labels(weights_dir))

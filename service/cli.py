@@ -50,10 +50,11 @@ def _parser(*, command: str) -> argparse.ArgumentParser:
         from models.evaluation.cli import add_commands
 
         add_commands(evaluate.add_subparsers(title="tasks", metavar="TASK", required=True), _tier_thresholds)
-    from models.training.cli import add_calibrate, add_train
+    from models.training.cli import add_calibrate, add_import, add_train
 
     add_train(commands)
     add_calibrate(commands)
+    add_import(commands)
     return parser
 
 

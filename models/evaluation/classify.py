@@ -1,48 +1,46 @@
-"""Top-1, top-5 and agreement with the exact tier, at each threshold."""
+"""Top-1, top-5 and agreement with the exact tier, at each threshold, and on an oracle's map."""
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from tqdm import tqdm
 
-from models.engine import Classifier
+from models.budgets import Budget
+from models.checkpoints import load_resnet18
+from models.engine import Classification, Classifier, Pixels
+from models.evaluation.points import Evaluation, Point, rows
+from models.evaluation.ranking import ranks
 from models.images import classify_input
+from models.networks.masks import pool_to_windows
+from models.training.classify_photos import normalise
 
 BATCH = 16
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifyRow:
-    """Shares of the photos (0 to 1). `agreement`: the same first class as at threshold 0."""
-
-    tier: str | None
-    threshold: float
-    macs_saved: float
-    top1: float
-    top5: float
-    agreement: float
+CLASS_COLUMNS = ("class_index", "imagenet_index")
 
 
 def labelled_photos(table: Path, images: Path, split: str) -> tuple[list[Path], npt.NDArray[np.int64]]:
-    """Photos and classes of a CSV with the columns path and imagenet_index; of one split where it has that column.
+    """Photos and classes of a CSV with the columns path and class_index (or imagenet_index); of one split where it
+    has that column.
 
     Raises:
-        ValueError: a column is missing, or no row is left.
+        ValueError: a column is missing, a class is no number, or no row is left.
     """
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for column in ("path", "imagenet_index"):
-        if rows and column not in rows[0]:
-            raise ValueError(f"{table} has no column {column!r}; it has {sorted(rows[0])}")
+    if rows and "path" not in rows[0]:
+        raise ValueError(f"{table} has no column 'path'; it has {sorted(rows[0])}")
+    column = next((name for name in CLASS_COLUMNS if rows and name in rows[0]), None)
+    if rows and column is None:
+        raise ValueError(f"{table} has no column {CLASS_COLUMNS[0]!r}; it has {sorted(rows[0])}")
     rows = [row for row in rows if split == "all" or row.get("split", split) == split]
-    if not rows:
+    if not rows or column is None:
         raise ValueError(f"{table} has no rows with split {split!r}; give --split")
-    return [images / row["path"] for row in rows], np.array([int(row["imagenet_index"]) for row in rows])
+    return [images / row["path"] for row in rows], np.array([int(row[column]) for row in rows])
 
 
 def evaluate(
@@ -50,51 +48,108 @@ def evaluate(
     photos: Sequence[Path],
     labels: npt.NDArray[np.int64],
     thresholds: Sequence[tuple[str | None, float]],
-) -> list[ClassifyRow]:
-    """Measure every (tier, threshold); the exact run is always made, as what agreement refers to."""
-    limits = [threshold for _, threshold in thresholds]
-    runs = {limit: _Run() for limit in dict.fromkeys([0.0, *limits])}
+    oracle: "TrueClassEvidence | None" = None,
+) -> Evaluation:
+    """Measure every (tier, threshold); the exact run is always made, as what the others are compared with.
+
+    Raises:
+        ValueError: a label is no class of the classifier.
+    """
+    classes = classifier.card.architecture.get("classes", 1000)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"classes lie between 0 and {classes - 1}, the table has {labels.min()} to {labels.max()}"
+        )
+    limits = list(dict.fromkeys([0.0, *(threshold for _, threshold in thresholds)]))
+    learned, ranked = ({limit: _Run() for limit in limits} for _ in range(2))
     bar = tqdm(total=len(photos), desc="classify", unit="photo")
     for first in range(0, len(photos), BATCH):
         batch = [_read(path) for path in photos[first : first + BATCH]]
-        for limit, run in runs.items():
-            run.add(classifier, batch, limit)
+        maps = oracle(batch, labels[first : first + BATCH]) if oracle is not None else None
+        for limit in limits:
+            results = classifier.classify(batch, [limit] * len(batch))
+            learned[limit].add(results)
+            if maps is not None:
+                budgets = [Budget(target_macs=result.macs_executed) for result in results]
+                found = classifier.classify_within(batch, [0.0] * len(batch), budgets, maps)
+                ranked[limit].add([one for one in found if isinstance(one, Classification)])
         bar.update(len(batch))
     bar.close()
-    exact = runs[0.0].best_five()[:, 0]
-    return [_row(tier, limit, runs[limit], labels, exact) for tier, limit in thresholds]
+    exact = learned[0.0].best_five()[:, 0]
+
+    def points(runs: dict[float, _Run]) -> list[Point]:
+        return [runs[limit].point(tier, limit, labels, exact) for tier, limit in thresholds]
+
+    reference = learned[0.0].point("exact tier", 0.0, labels, exact)
+    return Evaluation(
+        images=len(photos),
+        learned=rows(points(learned), reference),
+        oracle=rows(points(ranked), reference) if oracle is not None else [],
+        rivals=[] if any(threshold == 0 for _, threshold in thresholds) else rows([reference], reference),
+    )
+
+
+class TrueClassEvidence:
+    """An approximate oracle: windows ranked by gradient times activation of the true class's logit at the stem.
+
+    The exact oracle would skip each window by itself and see the true class's loss rise, hundreds of passes a photo.
+    This is its first-order estimate on the dense network (Simonyan et al., arXiv 1312.6034; Selvaraju et al.,
+    arXiv 1610.02391 weigh features alike): it knows the answer, but it bounds nothing.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._model, _ = load_resnet18(directory)
+        self._model.requires_grad_(False)
+
+    def __call__(
+        self, images: Sequence[Pixels], labels: npt.NDArray[np.int64]
+    ) -> list[npt.NDArray[np.float32]]:
+        """One map of ranks for each uint8 [H, W, 3] image of a batch."""
+        stem = self._model.stem(normalise(np.stack(images))).requires_grad_()
+        logits = self._model.classify(self._model.trunk(stem, None))
+        (slope,) = torch.autograd.grad(logits.gather(1, torch.from_numpy(labels)[:, None]).sum(), stem)
+        evidence = (slope * stem.detach()).sum(dim=1, keepdim=True)
+        return [ranks(one[0].numpy()) for one in pool_to_windows(evidence, self._model.shape.window)]
+
+
+def batches(photos: Sequence[Path]) -> Iterator[list[Pixels]]:
+    """The photos as the classifier sees them, a batch at a time."""
+    for first in range(0, len(photos), BATCH):
+        yield [_read(path) for path in photos[first : first + BATCH]]
 
 
 class _Run:
     """What one threshold gave over all photos."""
 
     def __init__(self) -> None:
-        self.dense = 0
-        self.executed = 0
+        self._dense: list[int] = []
+        self._executed: list[int] = []
         self._five: list[npt.NDArray[np.int64]] = []
 
-    def add(self, classifier: Classifier, batch: list[npt.NDArray[np.uint8]], threshold: float) -> None:
-        for result in classifier.classify(batch, [threshold] * len(batch)):
-            self.dense += result.macs_dense
-            self.executed += result.macs_executed
+    def add(self, results: Sequence[Classification]) -> None:
+        for result in results:
+            self._dense.append(result.macs_dense)
+            self._executed.append(result.macs_executed)
             self._five.append(np.argsort(-result.probabilities, kind="stable")[:5])
 
     def best_five(self) -> npt.NDArray[np.int64]:
         return np.stack(self._five)
 
-
-def _row(
-    tier: str | None, threshold: float, run: _Run, labels: npt.NDArray[np.int64], exact: npt.NDArray[np.int64]
-) -> ClassifyRow:
-    five = run.best_five()
-    return ClassifyRow(
-        tier=tier,
-        threshold=threshold,
-        macs_saved=1 - run.executed / run.dense,
-        top1=float((five[:, 0] == labels).mean()),
-        top5=float((five == labels[:, None]).any(axis=1).mean()),
-        agreement=float((five[:, 0] == exact).mean()),
-    )
+    def point(
+        self,
+        tier: str | None,
+        threshold: float,
+        labels: npt.NDArray[np.int64],
+        exact: npt.NDArray[np.int64],
+    ) -> Point:
+        five = self.best_five()
+        right = {
+            "top1": five[:, 0] == labels,
+            "top5": (five == labels[:, None]).any(axis=1),
+            "agreement": five[:, 0] == exact,
+        }
+        scores = {name: values.astype(np.float64) for name, values in right.items()}
+        return Point(tier, threshold, np.array(self._executed), np.array(self._dense), scores)
 
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:

@@ -1,14 +1,10 @@
-"""`pixeltier evaluate`: a table on the terminal, rows in a file."""
+"""`pixeltier evaluate`: a table on the terminal, rows in a file, a picture, thresholds for a tier table."""
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from models.cards import WEIGHTS, Expectation, load_card, write_card
 
 TierThresholds = Callable[[str], Mapping[str, float]]
 
@@ -23,14 +19,15 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
         "super-resolve", help="PSNR and SSIM (luma, 4-pixel shave) on HR/ and LR_x4/"
     )
     resolve.add_argument("directory", type=Path, metavar="DIR", help="holds HR/ and LR_x4/")
-    _add_common(resolve)
+    resolve.add_argument("--teacher", type=Path, metavar="FILE.onnx", help="a x4 network to compare with")
+    _add_common(resolve, "rank windows by the error that the exact output removes, at equal MACs")
     resolve.set_defaults(
         run=lambda options: _or_explain(_super_resolve, options, tier_thresholds("super-resolve"))
     )
 
     classify = commands.add_parser("classify", help="top-1, top-5 and agreement with the exact tier")
     classify.add_argument(
-        "labels", type=Path, metavar="LABELS.csv", help="columns path, imagenet_index[, split]"
+        "labels", type=Path, metavar="LABELS.csv", help="columns path, class_index or imagenet_index[, split]"
     )
     classify.add_argument(
         "--images", type=Path, required=True, metavar="ROOT", help="what the paths start from"
@@ -38,17 +35,30 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
     classify.add_argument(
         "--split", default="val", help="rows to use where there is a split column; all [val]"
     )
-    _add_common(classify)
+    _add_common(
+        classify, "rank windows by the true class's gradient times activation (approximate), at equal MACs"
+    )
     classify.set_defaults(run=lambda options: _or_explain(_classify, options, tier_thresholds("classify")))
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, oracle: str) -> None:
     parser.add_argument("--json", type=Path, metavar="F", help="write the rows there as well")
     parser.add_argument(
         "--thresholds",
         type=_numbers,
         metavar="T,T,...",
         help="a curve at these thresholds instead of the tiers",
+    )
+    parser.add_argument("--oracle", action="store_true", help=oracle)
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="draw the curve: quality against MACs saved"
+    )
+    parser.add_argument(
+        "--suggest-tiers",
+        type=_share,
+        nargs="+",
+        metavar="SHARE",
+        help="print the thresholds that save these shares of the MACs on these images, and nothing else (fast)",
     )
     parser.add_argument("--weights", type=Path, help="directory of weights and card [the packaged ones]")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
@@ -64,6 +74,13 @@ def _numbers(text: str) -> list[float]:
     return values
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError("a share of the MACs lies between 0 and 1, as 0.7")
+    return value
+
+
 def _or_explain(
     command: Callable[[argparse.Namespace, Mapping[str, float]], int],
     options: argparse.Namespace,
@@ -72,28 +89,37 @@ def _or_explain(
     """Run a command; what the user can mend is one line on stderr and status 2, not a traceback."""
     try:
         return command(options, tiers)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         print(f"pixeltier evaluate: {error}", file=sys.stderr)
         return 2
 
 
 def _super_resolve(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:
     from models.engine import SuperResolver
-    from models.evaluation.super_resolve import evaluate
+    from models.evaluation.rivals import OnnxRival
+    from models.evaluation.super_resolve import evaluate, low_resolution_images
 
     resolver = SuperResolver.load(options.weights, options.precision)
-    rows = evaluate(resolver, options.directory, _wanted(options, tiers))
-    return _report("super-resolve", [asdict(row) for row in rows], options)
+    if options.suggest_tiers is not None:
+        costs = (resolver.cost(image) for image in low_resolution_images(options.directory))
+        return _suggest("super-resolve", costs, options, tiers, options.directory.name)
+    teacher = None if options.teacher is None else OnnxRival(options.teacher)
+    found = evaluate(resolver, options.directory, _wanted(options, tiers), options.oracle, teacher)
+    return _report("super-resolve", resolver.card.version, options.directory.name, found, options)
 
 
 def _classify(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:
     from models.engine import Classifier
-    from models.evaluation.classify import evaluate, labelled_photos
+    from models.evaluation.classify import TrueClassEvidence, batches, evaluate, labelled_photos
 
     photos, labels = labelled_photos(options.labels, options.images, options.split)
     classifier = Classifier.load(options.weights, options.precision)
-    rows = evaluate(classifier, photos, labels, _wanted(options, tiers))
-    return _report("classify", [asdict(row) for row in rows], options)
+    if options.suggest_tiers is not None:
+        costs = (cost for batch in batches(photos) for cost in classifier.costs(batch))
+        return _suggest("classify", costs, options, tiers, options.labels.name)
+    oracle = TrueClassEvidence(options.weights) if options.oracle else None
+    found = evaluate(classifier, photos, labels, _wanted(options, tiers), oracle)
+    return _report("classify", classifier.card.version, options.labels.name, found, options)
 
 
 def _wanted(options: argparse.Namespace, tiers: Mapping[str, float]) -> list[tuple[str | None, float]]:
@@ -102,35 +128,31 @@ def _wanted(options: argparse.Namespace, tiers: Mapping[str, float]) -> list[tup
     return list(tiers.items())
 
 
-def _report(task: str, rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> int:
-    names = [name for name in rows[0] if name != "tier" or rows[0]["tier"] is not None]
-    print("  ".join(f"{name:>10}" for name in names))
-    for row in rows:
-        print("  ".join(f"{_text(row[name]):>10}" for name in names))
+def _suggest(
+    task: str, costs: Any, options: argparse.Namespace, tiers: Mapping[str, float], data: str
+) -> int:
+    from dataclasses import asdict
+
+    from models.evaluation.report import write_json
+    from models.evaluation.suggestion import as_toml, suggest
+
+    found = suggest(costs, options.suggest_tiers)
+    below_exact = [name for name, threshold in tiers.items() if threshold > 0]
+    print(as_toml(task, found, below_exact, data))
     if options.json is not None:
-        partial = options.json.with_name(options.json.name + ".part")
-        partial.write_text(json.dumps(list(rows), indent=1) + "\n")
-        partial.replace(options.json)
-    if options.update_card is not None:
-        _update_card(task, rows, options)
+        write_json({"task": task, "data": data, "suggestions": [asdict(one) for one in found]}, options.json)
     return 0
 
 
-def _text(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+def _report(task: str, version: str, data: str, evaluation: Any, options: argparse.Namespace) -> int:
+    from models.evaluation import report
+    from models.evaluation.plot import draw
 
-
-def _update_card(task: str, rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
-    directory = options.weights or WEIGHTS
-    points = [
-        Expectation(
-            threshold=row["threshold"],
-            macs_saved=round(row["macs_saved"], 5),
-            metrics={k: round(v, 5) for k, v in row.items() if k not in ("tier", "threshold", "macs_saved")},
-        )
-        for row in sorted(rows, key=lambda row: row["threshold"])
-    ]
-    card = load_card(task, directory)
-    write_card(
-        card.model_copy(update={"expectations": points, "expectations_data": options.update_card}), directory
-    )
+    print(report.table(evaluation))
+    if options.json is not None:
+        report.write_json(report.document(task, version, data, evaluation), options.json)
+    if options.update_card is not None:
+        report.update_card(task, evaluation, options.update_card, options.weights)
+    if options.plot is not None:
+        draw(task, evaluation, f"{task} {version} on {data}, {evaluation.images} images", options.plot)
+    return 0

@@ -5,11 +5,14 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 Luma = npt.NDArray[np.float64]
+SHAVE = 4
+"""Pixels at each border that x4 results are not judged on, as papers have it."""
+
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 
 
-def luma(image: Pixels, shave: int = 4) -> Luma:
+def luma(image: Pixels, shave: int = SHAVE) -> Luma:
     """ITU-R BT.601 studio luma (16 to 235) of RGB [H, W, 3] without a border of `shave` pixels."""
     weights = np.array([65.481, 128.553, 24.966])
     inner = image[shave : image.shape[0] - shave, shave : image.shape[1] - shave]

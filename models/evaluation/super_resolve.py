@@ -1,29 +1,24 @@
-"""PSNR and SSIM of the super-resolver at each threshold."""
+"""PSNR and SSIM of the super-resolver at each threshold, of an oracle's map, and of what it is compared with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from PIL import Image
 from tqdm import tqdm
 
-from models.engine import SuperResolver
-from models.evaluation.metrics import Pixels, luma, psnr, ssim
+from models.budgets import threshold_within
+from models.engine import SuperResolution, SuperResolver
+from models.evaluation.metrics import SHAVE, Pixels, luma, psnr, ssim
+from models.evaluation.points import Evaluation, Point, Row, rows, stacked
+from models.evaluation.ranking import ranks
+from models.evaluation.rivals import OnnxRival, bicubic, published
+from models.networks.masks import pool_to_windows
 from models.networks.srresnet import SCALE
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-
-
-@dataclass(frozen=True, slots=True)
-class SuperResolveRow:
-    """Means over the images of a data set; `macs_saved` is of the total, not a mean of ratios."""
-
-    tier: str | None
-    threshold: float
-    macs_saved: float
-    psnr_y: float
-    ssim_y: float
 
 
 def image_pairs(directory: Path) -> list[tuple[Path, Path]]:
@@ -48,35 +43,124 @@ def image_pairs(directory: Path) -> list[tuple[Path, Path]]:
 
 
 def evaluate(
-    resolver: SuperResolver, directory: Path, thresholds: Sequence[tuple[str | None, float]]
-) -> list[SuperResolveRow]:
-    """Measure every (tier, threshold) on the pairs of a directory."""
-    pairs = [(_read(hr), _read(lr)) for hr, lr in image_pairs(directory)]
-    rows = []
-    bar = tqdm(total=len(pairs) * len(thresholds), desc=directory.name, unit="image")
-    for tier, threshold in thresholds:
-        scores, dense, executed = [], 0, 0
-        for hr, lr in pairs:
-            result = resolver.upscale(lr, threshold)
-            dense += result.macs_dense
-            executed += result.macs_executed
-            scores.append(_score(hr, result.image))
-            bar.update()
-        psnr_y, ssim_y = np.mean(scores, axis=0)
-        rows.append(SuperResolveRow(tier, threshold, 1 - executed / dense, float(psnr_y), float(ssim_y)))
-    bar.close()
-    return rows
+    resolver: SuperResolver,
+    directory: Path,
+    thresholds: Sequence[tuple[str | None, float]],
+    oracle: bool = False,
+    teacher: OnnxRival | None = None,
+) -> Evaluation:
+    """Measure every (tier, threshold) on the pairs of a directory, and the rivals; the oracle's map if asked for."""
+    paths = image_pairs(directory)
+    learned = {threshold: _Runs() for _, threshold in thresholds}
+    ranked = {threshold: _Runs() for _, threshold in thresholds}
+    exact, base, enlarged, taught = _Runs(), _Runs(), _Runs(), _Runs()
+    for hr_path, lr_path in tqdm(paths, desc=directory.name, unit="image"):
+        hr, lr = _read(hr_path), _read(lr_path)
+        window = resolver.card.window
+        nothing = np.zeros((-(-lr.shape[0] // window), -(-lr.shape[1] // window)), np.float32)
+        whole, light = resolver.upscale(lr, 0.0), resolver.upscale(lr, 1.0, nothing)
+        exact.add(hr, whole)
+        base.add(hr, light)
+        enlarged.add_image(hr, bicubic(lr), 0, whole.macs_dense)
+        if teacher is not None:
+            taught.add_image(hr, teacher(lr), teacher.macs(*lr.shape[:2]), whole.macs_dense)
+        gains = ranks(window_gains(hr, light.image, whole.image, window)) if oracle else None
+        for threshold, runs in learned.items():
+            result = resolver.upscale(lr, threshold) if threshold > 0 else whole
+            runs.add(hr, result)
+            if gains is not None:
+                ranked[threshold].add(hr, _at_equal_macs(resolver, lr, gains, result.macs_executed))
+
+    reference = exact.point("exact tier", 0.0)
+    rivals = [enlarged.point("bicubic", None), base.point("base alone", None)]
+    if 0 not in learned:
+        rivals.append(reference)
+    if teacher is not None:
+        rivals.append(taught.point(teacher.name, None))
+    return Evaluation(
+        images=len(paths),
+        learned=rows([learned[t].point(tier, t) for tier, t in thresholds], reference),
+        oracle=rows([ranked[t].point(tier, t) for tier, t in thresholds], reference) if oracle else [],
+        rivals=[*rows(rivals, reference), *_published(directory.name)],
+    )
+
+
+def low_resolution_images(directory: Path) -> Iterator[Pixels]:
+    """The inputs of a directory, uint8 [h, w, 3] each."""
+    for _, lr in image_pairs(directory):
+        yield _read(lr)
+
+
+def window_gains(hr: Pixels, base: Pixels, exact: Pixels, window: int) -> npt.NDArray[np.float32]:
+    """Mean squared error on luma that the heavy path removes from each window; what PSNR shaves off counts nothing.
+
+    Args:
+        hr: uint8 [>= 4h, >= 4w, 3]; base, exact: uint8 [4h, 4w, 3].
+        window: in low-resolution cells.
+
+    Returns:
+        float32 [ceil(h / window), ceil(w / window)], negative where the base is better.
+    """
+    height, width = exact.shape[:2]
+    wanted = luma(hr[:height, :width], shave=0)
+    removed = (luma(base, shave=0) - wanted) ** 2 - (luma(exact, shave=0) - wanted) ** 2
+    counted = np.zeros_like(removed)
+    inner = slice(SHAVE, height - SHAVE), slice(SHAVE, width - SHAVE)
+    counted[inner] = removed[inner]
+    pooled = pool_to_windows(torch.from_numpy(counted)[None, None], SCALE * window)
+    return pooled[0, 0].float().numpy()
+
+
+def _at_equal_macs(
+    resolver: SuperResolver, lr: Pixels, importance: npt.NDArray[np.float32], macs: int
+) -> SuperResolution:
+    """The same network on the windows of another map, as many as fit into the given MACs."""
+    threshold = threshold_within(resolver.cost(lr, importance).macs, 0.0, macs)
+    return resolver.upscale(lr, 1.0 if threshold is None else threshold, importance)
+
+
+class _Runs:
+    """One way to compute, over the images."""
+
+    def __init__(self) -> None:
+        self._scores: list[dict[str, float]] = []
+        self._executed: list[int] = []
+        self._dense: list[int] = []
+
+    def add(self, hr: Pixels, result: SuperResolution) -> None:
+        self.add_image(hr, result.image, result.macs_executed, result.macs_dense)
+
+    def add_image(self, hr: Pixels, image: Pixels, executed: int, dense: int) -> None:
+        self._scores.append(_score(hr, image))
+        self._executed.append(executed)
+        self._dense.append(dense)
+
+    def point(self, name: str | None, threshold: float | None) -> Point:
+        return Point(
+            name,
+            threshold,
+            np.array(self._executed, np.int64),
+            np.array(self._dense, np.int64),
+            stacked(self._scores),
+        )
+
+
+def _published(dataset: str) -> list[Row]:
+    return [
+        Row(figure.name, None, figure.macs_saved, {"psnr_y": figure.psnr_y}, source=figure.source)
+        for figure in published(dataset)
+    ]
 
 
 def _read(path: Path) -> Pixels:
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("RGB"))
 
 
-def _score(hr: Pixels, result: Pixels) -> tuple[float, float]:
+def _score(hr: Pixels, result: Pixels) -> dict[str, float]:
     """HR photos may be up to three pixels larger than four times their LR: compare what both have."""
     height, width = result.shape[:2]
     if not (0 <= hr.shape[0] - height < SCALE and 0 <= hr.shape[1] - width < SCALE):
         raise ValueError(f"an HR image of {hr.shape[:2]} does not fit a result of {result.shape[:2]}")
     wanted, got = luma(hr[:height, :width]), luma(result)
-    return psnr(wanted, got), ssim(wanted, got)
+    return {"psnr_y": psnr(wanted, got), "ssim_y": ssim(wanted, got)}

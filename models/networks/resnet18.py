@@ -150,7 +150,8 @@ def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A torchvision or timm ResNet-18 state dict with its batch norms folded into the convolutions.
 
     Raises:
-        ValueError: a tensor that such a network has is missing; the message names it.
+        ValueError: a tensor that such a network has is missing, or one that it does not have is there; the message
+            names it.
     """
     pairs = {"conv1": "bn1"}
     for stage in range(1, 5):
@@ -167,6 +168,13 @@ def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     missing = [name for name in needed if name not in state]
     if missing:
         raise ValueError(f"not a ResNet-18 state dict (torchvision or timm names): {missing[0]} is missing")
+
+    counted = {f"{bn}.num_batches_tracked" for bn in pairs.values()}
+    unexpected = sorted(set(state) - set(needed) - counted)
+    if unexpected:
+        raise ValueError(
+            f"not a ResNet-18 state dict (torchvision or timm names): it has {unexpected[0]} besides"
+        )
 
     folded = {"fc.weight": state["fc.weight"].float(), "fc.bias": state["fc.bias"].float()}
     for conv, bn in pairs.items():

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.networks.layout import channels_last
-from models.networks.resnet18 import ResNet18, ResNet18Shape, fold_batch_norm, stage_scores
+from models.networks.resnet18 import ResNet18, stage_scores
 from models.training.classify_photos import AugmentedBatches, gather_photos
 from models.training.loop import (
     AveragedWeights,
@@ -25,6 +25,7 @@ from models.training.loop import (
     resume,
     save,
 )
+from models.training.start import start_resnet18
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,7 @@ def train(config_path: Path) -> Path:
 
 def _start(config: ClassifyConfig) -> ResNet18:
     torch.manual_seed(config.random_seed)
-    model = ResNet18(ResNet18Shape(**config.shape))
-    state = torch.load(config.start_weights, map_location="cpu", weights_only=True)
-    model.load_state_dict(fold_batch_norm(state), strict=False)
-    return model
+    return start_resnet18(Path(config.start_weights), config.shape)
 
 
 def _losses(

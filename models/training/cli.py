@@ -1,4 +1,4 @@
-"""`pixeltier train` and `pixeltier calibrate`."""
+"""`pixeltier train`, `pixeltier calibrate` and `pixeltier import-weights`."""
 
 import argparse
 import sys
@@ -35,7 +35,34 @@ def add_calibrate(commands: Any) -> None:
     calibrate.add_argument("--model-version", required=True, help="what answers will name, as 2026.11.1")
     calibrate.add_argument("--data-name", required=True, help="what the card calls the photos")
     calibrate.add_argument("--note", default="", help="for the card: training data and start")
+    calibrate.add_argument(
+        "--licence", default="", help="of the weights, for the card [that of the shipped ones]"
+    )
     calibrate.set_defaults(run=lambda options: _or_explain(_calibrate, options))
+
+
+def add_import(commands: Any) -> None:
+    """Add `import-weights`, which makes somebody's ResNet-18 servable."""
+    importing = commands.add_parser(
+        "import-weights",
+        help="make a torchvision or timm ResNet-18 servable",
+        description="Fold a torchvision or timm ResNet-18, give it the importance network of the packaged weights, "
+        "calibrate it on photos, and write a directory for `pixeltier serve --weights-dir`.",
+    )
+    importing.add_argument("weights", type=Path, metavar="FILE", help="state dict, .pth or .safetensors")
+    importing.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
+    importing.add_argument(
+        "--photos", type=Path, nargs="+", required=True, metavar="FOLDER", help="photos to calibrate on"
+    )
+    importing.add_argument(
+        "--limit", type=int, default=500, help="at most that many photos, evenly spread [500]"
+    )
+    importing.add_argument("--model-version", required=True, metavar="V", help="what answers will name")
+    importing.add_argument("--licence", required=True, metavar="TEXT", help="of the weights, for the card")
+    importing.add_argument(
+        "--labels", type=Path, metavar="FILE", help="names of the classes, one a line [ImageNet's 1000]"
+    )
+    importing.set_defaults(run=lambda options: _or_explain(_import, options))
 
 
 def _or_explain(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
@@ -64,16 +91,35 @@ def _calibrate(options: argparse.Namespace) -> int:
     from models.training.export import calibrate
     from models.training.photos import find_photos
 
-    photos = find_photos(options.photos)
-    step = max(1, len(photos) // options.limit)
     card = calibrate(
         options.task,
         options.checkpoint,
-        photos[::step][: options.limit],
+        _spread(find_photos(options.photos), options.limit),
         options.out,
         options.model_version,
         options.data_name,
         options.note,
+        options.licence,
     )
     print(f"{card.name} {card.version}: weights and card in {options.out}")
     return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from models.importing import import_resnet18
+    from models.training.photos import find_photos
+
+    photos = _spread(find_photos(options.photos), options.limit)
+    card = import_resnet18(
+        options.weights, options.out, photos, options.model_version, options.licence, options.labels
+    )
+    print(
+        f"{card.name} {card.version}, {card.architecture['classes']} classes: weights and card in {options.out}"
+    )
+    print(f"serve it: pixeltier serve --weights-dir {options.out}")
+    return 0
+
+
+def _spread(photos: list[Path], limit: int) -> list[Path]:
+    """At most `limit` photos, evenly from the list."""
+    return photos[:: max(1, len(photos) // limit)][:limit]

@@ -42,6 +42,7 @@ def calibrate(
     version: str,
     calibration_data: str,
     training_note: str = "",
+    licence: str = "",
 ) -> ModelCard:
     """Measure the calibration table on photos and write weights and card to `out`.
 
@@ -53,8 +54,7 @@ def calibrate(
     state = load_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"no checkpoint at {checkpoint}: run `pixeltier train {task}` first")
-    logits = _classify_logits if task == "classify" else _super_resolve_logits
-    collected = torch.cat([values.flatten() for values in logits(state, photos)])
+    knots = calibration_knots(task, state, photos)
     save_weights(task, state["ema"], out)
     card = ModelCard(
         task=task,  # type: ignore[arg-type]
@@ -63,15 +63,26 @@ def calibrate(
         architecture=state["shape"],
         window=state["shape"]["window"],
         macs_dense_rule=MACS_RULES[task],
-        calibration=[round(value, 6) for value in quantile_knots(collected)],
+        calibration=knots,
         calibration_data=calibration_data,
         expectations=[],
         expectations_data="",
         training=_training_record(task, state, training_note),
-        licence=LICENCES[task],
+        licence=licence or LICENCES[task],
     )
     write_card(card, out)
     return card
+
+
+def calibration_knots(task: str, state: dict[str, Any], photos: Sequence[Path]) -> list[float]:
+    """The calibration table of weights (`ema`) and `shape`, measured on photos.
+
+    Raises:
+        ValueError: the photos have too few windows for a table.
+    """
+    logits = _classify_logits if task == "classify" else _super_resolve_logits
+    collected = torch.cat([values.flatten() for values in logits(state, photos)])
+    return [round(value, 6) for value in quantile_knots(collected)]
 
 
 def _training_record(task: str, state: dict[str, Any], note: str) -> dict[str, Any]:

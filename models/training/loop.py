@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from models.cards import weights_path
+
 Config = TypeVar("Config")
 
 
@@ -94,12 +96,15 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Weights to start from: safetensors, a checkpoint of a training (its average), or a plain state dict.
+def read_state(path: Path, task: str) -> dict[str, Tensor]:
+    """Weights to start from: safetensors, a directory of weights and card, a checkpoint of a training (its average),
+    or a plain state dict.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
+    if path.is_dir():
+        path = weights_path(task, path)
     if path.suffix == ".safetensors":
         return {name: value.float() for name, value in load_file(path).items()}
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -129,7 +129,7 @@ def _build(config: SuperResolveConfig) -> SRResNet:
     torch.manual_seed(config.random_seed)
     model = SRResNet(SRResNetShape(**config.shape))
     if config.seed_weights:
-        deepen_from_seed(model, read_state(Path(config.seed_weights)))
+        deepen_from_seed(model, read_state(Path(config.seed_weights), "super-resolve"))
     return model
 
 

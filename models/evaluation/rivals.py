@@ -1,0 +1,88 @@
+"""What super-resolution is compared with: bicubic, published networks, an ONNX network of one's own."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from models import counting
+from models.evaluation.metrics import Pixels
+from models.networks.srresnet import SCALE
+from models.training.photos import OnnxTeacher
+
+FSRCNN_MACS = (
+    counting.conv_macs(1, 56, 5)
+    + counting.conv_macs(56, 12, 1)
+    + 4 * counting.conv_macs(12, 12, 3)
+    + counting.conv_macs(12, 56, 1)
+    + counting.conv_macs(56, 1, 9)
+)
+"""Per low-resolution pixel: FSRCNN(56, 12, 4) on luma. Its last layer is a transposed convolution: 81 taps an input."""
+
+FSRCNN = "FSRCNN (published)"
+SRRESNET = "SRResNet (published)"
+SOURCES = {
+    FSRCNN: "Dong et al., arXiv 1608.00367, as quoted in later x4 comparisons",
+    SRRESNET: "Ledig et al., arXiv 1609.04802, as quoted in later x4 comparisons",
+}
+MACS = {FSRCNN: FSRCNN_MACS, SRRESNET: counting.srresnet_dense()}
+PSNR = {
+    "set5": {FSRCNN: 30.71, SRRESNET: 32.05},
+    "set14": {FSRCNN: 27.59, SRRESNET: 28.53},
+    "bsd100": {FSRCNN: 26.98, SRRESNET: 27.57},
+}
+ALIASES = {"b100": "bsd100", "bsds100": "bsd100"}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A figure from a paper: dB on luma for x4, and the MACs its network saves against SRResNet."""
+
+    name: str
+    psnr_y: float
+    macs_saved: float
+    source: str
+
+
+def published(dataset: str) -> list[Published]:
+    """What papers give for a data set called Set5, Set14 or BSD100 (in any case); nothing for others."""
+    key = dataset.lower()
+    figures = PSNR.get(ALIASES.get(key, key), {})
+    return [
+        Published(name, psnr_y, 1 - MACS[name] / counting.srresnet_dense(), SOURCES[name])
+        for name, psnr_y in figures.items()
+    ]
+
+
+def bicubic(lr: Pixels) -> Pixels:
+    """Bicubic x4 with a = -0.5, as papers have it: uint8 [h, w, 3] to [4h, 4w, 3]."""
+    height, width = lr.shape[:2]
+    size = (SCALE * width, SCALE * height)
+    return np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.BICUBIC))
+
+
+class OnnxRival:
+    """An x4 network in ONNX (input NCHW RGB in [0, 1]), with its MACs counted from its graph."""
+
+    def __init__(self, path: Path) -> None:
+        from models.evaluation.onnx_macs import OnnxGraph
+
+        self.name = path.stem
+        self._graph = OnnxGraph(path)
+        self._network = OnnxTeacher(path, torch.get_num_threads())
+        self.macs = lru_cache(maxsize=None)(self._graph.macs)
+
+    def __call__(self, lr: Pixels) -> Pixels:
+        """Upscale uint8 [h, w, 3] to [4h, 4w, 3].
+
+        Raises:
+            ValueError: the network enlarges by another factor.
+        """
+        image = self._network(lr)
+        wanted = (SCALE * lr.shape[0], SCALE * lr.shape[1], 3)
+        if image.shape != wanted:
+            raise ValueError(f"{self.name} turns {lr.shape} into {image.shape}: a x4 network gives {wanted}")
+        return image
