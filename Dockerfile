@@ -33,7 +33,8 @@ COPY service service
 RUN pip install --constraint constraints.txt --no-build-isolation . \
  && pip uninstall --yes scikit-build-core cmake ninja setuptools \
  && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" \
- && rm -rf torch/include torch/share torch/test torch/bin \
+ && rm -rf torch/include torch/share torch/test \
+ && find torch/bin -type f ! -name torch_shm_manager -delete \
  && pip uninstall --yes pip \
  && python -m compileall -q native models service
 

@@ -21,7 +21,7 @@ import pytest
 
 from tests.e2e.conftest import SAMPLES, free_port
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[2]
 SUITE = "bookworm"
@@ -31,7 +31,7 @@ SIZE_LIMIT_MB = 1300
 USER = "65532:65532"
 
 
-def _run(*command: str, timeout_s: float = 1200, **more: Any) -> str:
+def _run(*command: str, timeout_s: float = 3000, **more: Any) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout_s, **more)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
