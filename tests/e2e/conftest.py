@@ -62,7 +62,7 @@ def serve(log: Path, port: int | None = None, **environment: str) -> Iterator[Se
 
 
 def _wait_ready(served: Served) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while True:
         assert served.process.poll() is None, served.log.read_text()
         assert time.monotonic() < end, served.log.read_text()

@@ -17,7 +17,7 @@ export async function tiers() {
 /** Cells along a window's side, by task, as the models' cards say. */
 export async function windows() {
   const { body } = await askJson("v1/models");
-  return Object.fromEntries((body.models ?? []).map((model) => [model.task, Number(model.card?.window) || null]));
+  return Object.fromEntries((Array.isArray(body.models) ? body.models : []).map((model) => [model?.task, Number(model?.card?.window) || null]));
 }
 
 /** {ready, detail, slots}: a service that is not ready is an answer, not an error. */

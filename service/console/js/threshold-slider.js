@@ -48,6 +48,10 @@ export function createThresholdSlider(moved, run) {
     moved(Number(input.value));
   });
 
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !button.disabled) run(Number(input.value));
+  });
+
   return {
     node,
     get value() {

@@ -50,14 +50,13 @@ export function startTry(root, active) {
       "div",
       { class: "card stage" },
       el("div", { class: "stage-bar" }, overlayChoice.node, el("div", { class: "against" }, el("span", { class: "small soft" }, "against"), againstChoice.node), compare.zoomBar),
-      progress,
       el("div", { class: "stage-view" }, compare.view),
       slider.node,
     ),
     el("aside", { class: "card side" }, results),
   );
   const sourceBar = el("div", { class: "source-bar", hidden: true }, another, sampleButtons, partChoice.node, fileName);
-  fill(root, el("div", { class: "toolbar" }, taskChoice.node, tierPlace), notes, intake.welcome, sourceBar, work, intake.input);
+  fill(root, el("div", { class: "toolbar" }, taskChoice.node, tierPlace), notes, intake.welcome, sourceBar, progress, work, intake.input);
 
   loadTable();
   return {
@@ -68,7 +67,7 @@ export function startTry(root, active) {
   async function loadTable() {
     try {
       const table = await withRetry(api.tiers, place);
-      state.windows = Object.keys(state.windows).length ? state.windows : await api.windows();
+      state.windows = Object.keys(state.windows).length ? state.windows : await api.windows().catch(() => ({}));
       const changed = state.table !== null && state.table.version !== table.version;
       state.table = table;
       if (changed) state.answers.clear();
@@ -132,7 +131,11 @@ export function startTry(root, active) {
 
   async function take(blob, name) {
     running?.abort();
-    state.picture = await takeIn(blob, name);
+    state.shown = null; // what is still shown is of another image
+    work.hidden = true;
+    const picture = await takeIn(blob, name);
+    if (state.picture !== null && state.picture.number > picture.number) return; // a later one was quicker
+    state.picture = picture;
     state.answers.clear();
     state.part = "part";
     partChoice.set("part");
@@ -150,9 +153,9 @@ export function startTry(root, active) {
     running?.abort();
     const control = new AbortController();
     running = control;
-    const { picture, task, quality } = state;
+    const { task, quality } = state;
     place.clear();
-    partChoice.node.hidden = task !== "super-resolve" || !isLarge(picture);
+    partChoice.node.hidden = task !== "super-resolve" || !isLarge(state.picture);
     if (quality === null) return; // the table is still on its way; it refreshes
     progress.dataset.busy = "true";
     work.setAttribute("aria-busy", "true");

@@ -211,9 +211,13 @@ def test_by_keyboard_alone(page: Any) -> None:
     tab_to("#threshold")
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("button", name="Run at 0.56")).to_be_enabled()
-    page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator(".side-label.after")).to_have_text("at 0.56")
+    done(page)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")  # the button stands before the slider
+    expect(page.locator(".side-label.after")).to_have_text("at 0.57")
     done(page)
 
 
