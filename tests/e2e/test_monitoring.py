@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import os
+import random
 import re
 import shutil
 import signal
@@ -18,7 +19,19 @@ import httpx
 import pytest
 import yaml
 
-from benchmarks.monitoring import DASHBOARDS, ROOT, Load, Stack, ask, filled, free_port, panels, stack
+from benchmarks.monitoring import (
+    DASHBOARDS,
+    ROOT,
+    SAMPLES,
+    Load,
+    Stack,
+    ask,
+    filled,
+    free_port,
+    panels,
+    pictures,
+    stack,
+)
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="no Prometheus here (Debian: apt-get install prometheus)"
@@ -31,6 +44,7 @@ RULES = ROOT / "deploy" / "prometheus" / "rules"
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack after half a minute of load, with all of it scraped and every rule evaluated."""
     with stack(tmp_path_factory.mktemp("stack")) as found:
+        _until(found, 'count_over_time(up{job="pixeltier"}[1m])', 2)  # counters are seen at zero first
         load = Load(rate=8, seconds=15, rush=(0.5, 0.7))
         asyncio.run(load.send(found))
         assert load.statuses.get(200, 0) > 30, load.statuses
@@ -40,13 +54,26 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     assert found.process.returncode == 0, "the stack did not end well"
 
 
-def _until_compared(found: Stack) -> None:
-    """Idle slots work the shadow's samples off; then two scrapes and two evaluations more."""
-    end = time.monotonic() + 40
-    query = 'min(sum by (model) (pixeltier_shadow_comparisons_total{result="done"}))'
-    while float(ask(found.prometheus, "query", query=query)[0]["value"][1]) < 2:
-        assert time.monotonic() < end, "the shadow compared nothing"
+def _until(found: Stack, query: str, least: float) -> None:
+    """Wait until every value of a query is at least so much."""
+    end = time.monotonic() + 60
+    while not (values := _values(found, query)) or min(values) < least:
+        assert time.monotonic() < end, f"{query}: {values}"
         time.sleep(0.5)
+
+
+def _until_compared(found: Stack) -> None:
+    """Idle slots compare what they just served, for the shadow; then two scrapes and two evaluations more."""
+    image = (SAMPLES / "chelsea.jpg").read_bytes()
+    small = pictures(random.Random(1), 1, 64, 64)[0]
+    for task, body in (("classify", image), ("super-resolve", small)):
+        done = f'pixeltier_shadow_comparisons_total{{model="{task}", result="done"}}'
+        before = _values(found, done)[0]
+        end = time.monotonic() + 60
+        while _values(found, done)[0] == before:
+            assert time.monotonic() < end, f"the shadow compared no {task}"
+            httpx.post(f"{found.url}/v1/{task}", content=body, timeout=60).raise_for_status()
+            time.sleep(0.5)
     time.sleep(3)
 
 
