@@ -35,9 +35,7 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
     classify.add_argument(
         "--split", default="val", help="rows to use where there is a split column; all [val]"
     )
-    _add_common(
-        classify, "rank windows by the true class's gradient times activation (approximate), at equal MACs"
-    )
+    _add_common(classify, "rank windows by the true class's loss without them (approximate), at equal MACs")
     classify.set_defaults(run=lambda options: _or_explain(_classify, options, tier_thresholds("classify")))
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.cards import WEIGHTS, load_card
 from service.cli import main
 
 SAMPLES = Path(__file__).parents[2] / "docs/samples"
@@ -31,9 +34,21 @@ def pairs(tmp_path: Path) -> Path:
 def test_super_resolve_rows(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "rows.json"
     assert main(["evaluate", "super-resolve", str(pairs), "--json", str(out)]) == 0
-    rows = json.loads(out.read_text())
-    assert [row["tier"] for row in rows] == ["exact", "high", "balanced", "fast", "fastest"]
-    assert set(rows[0]) == {"tier", "threshold", "macs_saved", "psnr_y", "ssim_y"}
+    found = json.loads(out.read_text())
+    rows = found["rows"]
+    assert found["images"] == 2
+    assert found["oracle"] == []
+    assert [row["name"] for row in rows] == ["exact", "high", "balanced", "fast", "fastest"]
+    assert set(rows[0]) == {"name", "threshold", "macs_saved", "psnr_y", "ssim_y", "to_exact"}
+    assert rows[0]["to_exact"] == {}
+    for row in rows[1:]:
+        gap = row["to_exact"]["psnr_y"]
+        assert gap["low"] <= gap["value"] <= gap["high"]
+        assert gap["value"] == pytest.approx(row["psnr_y"] - rows[0]["psnr_y"])
+    rivals = {row["name"]: row for row in found["rivals"]}
+    assert set(rivals) == {"bicubic", "base alone"}
+    assert rivals["bicubic"]["macs_saved"] == 1
+    assert rows[-1]["macs_saved"] < rivals["base alone"]["macs_saved"] < 1
     saved = [row["macs_saved"] for row in rows]
     assert saved == sorted(saved)
     assert rows[0]["threshold"] == 0
@@ -41,12 +56,48 @@ def test_super_resolve_rows(pairs: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "psnr_y" in capsys.readouterr().out
 
 
-def test_a_curve_at_given_thresholds(pairs: Path, tmp_path: Path) -> None:
+def test_a_curve_at_given_thresholds_with_its_oracle(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "rows.json", tmp_path / "curve.png"
+    command = ["evaluate", "super-resolve", str(pairs), "--json", str(out), "--thresholds", "0,0.8"]
+    assert main([*command, "--oracle", "--plot", str(picture)]) == 0
+    found = json.loads(out.read_text())
+    assert [(row["name"], row["threshold"]) for row in found["rows"]] == [(None, 0), (None, 0.8)]
+    assert found["oracle"][0]["psnr_y"] == found["rows"][0]["psnr_y"]
+    assert found["oracle"][1]["macs_saved"] >= found["rows"][1]["macs_saved"]
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert "oracle" in capsys.readouterr().out
+
+
+def test_the_curve_and_its_intervals_go_into_the_card(pairs: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, weights)
+    command = ["evaluate", "super-resolve", str(pairs), "--weights", str(weights), "--thresholds", "0.9,0"]
+    assert main([*command, "--update-card", "two photos"]) == 0
+    card = load_card("super-resolve", weights)
+    assert card.expectations_data == "two photos"
+    assert [point.threshold for point in card.expectations] == [0, 0.9]
+    assert card.expectations[0].to_exact == {}
+    gap = card.expectations[1].to_exact["psnr_y"]
+    assert gap.low <= gap.value <= gap.high < 1
+
+
+def test_thresholds_for_shares_of_the_macs(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "rows.json"
-    command = ["evaluate", "super-resolve", str(pairs), "--json", str(out), "--thresholds", "0,0.5,1"]
+    assert main(["evaluate", "super-resolve", str(pairs), "--suggest-tiers", "0.3", "0.6"]) == 0
+    tiers = tomllib.loads(capsys.readouterr().out)["tiers"]
+    assert [tier["name"] for tier in tiers] == ["saves-30", "saves-60"]
+    thresholds = ",".join(str(tier["thresholds"]["super-resolve"]) for tier in tiers)
+    command = ["evaluate", "super-resolve", str(pairs), "--json", str(out), "--thresholds", thresholds]
     assert main(command) == 0
-    rows = json.loads(out.read_text())
-    assert [(row["tier"], row["threshold"]) for row in rows] == [(None, 0), (None, 0.5), (None, 1)]
+    saved = [row["macs_saved"] for row in json.loads(out.read_text())["rows"]]
+    assert 0.3 <= saved[0] < 0.34
+    assert 0.6 <= saved[1] < 0.64
+    assert main(["evaluate", "super-resolve", str(pairs), "--suggest-tiers", "0.99"]) == 2
+    assert "at most" in capsys.readouterr().err
 
 
 def test_classify_rows(tmp_path: Path) -> None:
@@ -58,8 +109,8 @@ def test_classify_rows(tmp_path: Path) -> None:
         writer.writerow(["astronaut.jpg", 652])
     out = tmp_path / "rows.json"
     assert main(["evaluate", "classify", str(table), "--images", str(SAMPLES), "--json", str(out)]) == 0
-    rows = json.loads(out.read_text())
-    assert set(rows[0]) == {"tier", "threshold", "macs_saved", "top1", "top5", "agreement"}
+    rows = json.loads(out.read_text())["rows"]
+    assert set(rows[0]) == {"name", "threshold", "macs_saved", "top1", "top5", "agreement", "to_exact"}
     assert rows[0]["agreement"] == 1
     assert rows[0]["top5"] >= 0.5
     saved = [row["macs_saved"] for row in rows]
@@ -73,6 +124,9 @@ def test_errors_say_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixtur
     table.write_text("file,label\na,1\n")
     assert main(["evaluate", "classify", str(table), "--images", str(tmp_path)]) == 2
     assert "no column 'path'" in capsys.readouterr().err
+    table.write_text("path,class_index\nchelsea.jpg,1000\n")
+    assert main(["evaluate", "classify", str(table), "--images", str(SAMPLES)]) == 2
+    assert "classes lie between 0 and 999" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["evaluate", "super-resolve", str(tmp_path), "--thresholds", "0,1.5"])
     assert "between 0 and 1" in capsys.readouterr().err
