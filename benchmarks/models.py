@@ -11,8 +11,9 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ SR_SIZES = [(64, 64), (128, 128), (270, 480)]
 BATCHES = [1, 8]
 BUDGETS = {"srresnet": (0.1,), "resnet18": (0.5, 0.3)}
 """Shares of the dense MACs that are asked for beside the tiers: what saved MACs are worth at a stated saving."""
+PAUSE = 0.05
+"""Seconds before each run: an engine's threads spin for a while after theirs, and would slow down the next one."""
+
 Timed = Callable[[], Any]
 
 
@@ -58,27 +62,32 @@ class Row:
 
 
 def main() -> None:
-    """Run the cases asked for, print a table, write rows."""
+    """Run the cases asked for, print a table, write rows; what was measured so far is kept if the run is ended."""
     options = _options()
     rows: list[Row] = []
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        for dtype in options.dtypes:
-            if "srresnet" in options.models:
-                for height, width in options.sizes:
-                    rows += _srresnet(height, width, threads, dtype, options)
-            if "resnet18" in options.models:
-                for batch in options.batches:
-                    rows += _resnet18(batch, threads, dtype, options)
+    for case in _cases(options):
+        rows += case()
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     print(f"\ninstruction set {cpu_isa()}, torch {torch.__version__}, photo {PHOTO.name}")
     print(table(rows))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     if options.plot:
         draw(rows, options.plot)
     if options.readme:
         write_between(options.readme, "models", summary(rows))
+
+
+def _cases(options: argparse.Namespace) -> Iterator[Callable[[], list[Row]]]:
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        for dtype in options.dtypes:
+            if "resnet18" in options.models:
+                for batch in options.batches:
+                    yield partial(_resnet18, batch, threads, dtype, options)
+            if "srresnet" in options.models:
+                for height, width in options.sizes:
+                    yield partial(_srresnet, height, width, threads, dtype, options)
 
 
 def table(rows: list[Row]) -> str:
@@ -275,6 +284,7 @@ def _interleaved(runs: list[Timed], seconds: float, label: str) -> list[list[flo
     bar = tqdm(desc=label, unit="round")
     while len(times[0]) < 5 or time.perf_counter() < end:
         for run, samples in zip(runs, times, strict=True):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             run()
             samples.append(1000 * (time.perf_counter() - start))
