@@ -160,7 +160,8 @@ def ways(seconds: float, slots: int, tier: str) -> dict[str, Any]:
 def tier_table(found: dict[str, Any]) -> str:
     """Markdown of `tiers`."""
     lines = [
-        f"One slot of one thread on {found['machine']['processor']} (`python -m benchmarks.sizing tiers`):",
+        f"One slot of one thread on {found['machine']['processor']}, {found['machine']['cores']} cores, load before "
+        f"{found['machine']['load_before']:.1f} (`python -m benchmarks.sizing tiers`):",
         "",
         "| task | tier | MACs saved | requests/s per core | ms, median (three clients) |",
         "|---|---|---|---|---|",
@@ -177,7 +178,8 @@ def way_table(found: dict[str, Any]) -> str:
     """Markdown of `ways`."""
     lines = [
         f"{found['slots']} slots of one thread, classify at tier {found['tier']}, on {found['machine']['cores']} cores "
-        f"that the clients share (`python -m benchmarks.sizing ways`):",
+        f"that the clients share, load before {found['machine']['load_before']:.1f} "
+        "(`python -m benchmarks.sizing ways`):",
         "",
         "| front | clients | requests/s | p50 ms | p95 ms | refused |",
         "|---|---|---|---|---|---|",
@@ -192,12 +194,12 @@ def way_table(found: dict[str, Any]) -> str:
 
 def put(page: str, name: str, table: str) -> str:
     """The page with the text between a table's two marks replaced."""
-    begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     before, _, rest = page.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
         raise SystemExit(f"{PAGE} has no marks for {name}")
-    return before + begin + table + end + after
+    return before + begin + table + "\n" + end + after
 
 
 def main() -> None:
