@@ -1,6 +1,7 @@
 """Nothing an answer says, and no restart, breaks the page or loses what the user gave."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def problem(status: int, type_: str, detail: str, **more: Any) -> dict[str, Any]
     return {"status": status, "content_type": "application/problem+json", "body": json.dumps(body | more)}
 
 
+def fulfilled(**answer: Any) -> Callable[[Any], None]:
+    """Answers a request without asking the service."""
+    return lambda route: route.fulfill(**answer)
+
+
 ANSWERS: list[tuple[str, dict[str, Any], str]] = [
     ("no json", {"status": 200, "body": "not json"}, "did not answer with JSON"),
     ("a list", {"status": 200, "body": "[]"}, "does not say what it cost"),
@@ -47,7 +53,7 @@ ANSWERS: list[tuple[str, dict[str, Any], str]] = [
 
 def test_any_answer_is_shown_and_survived(page: Any) -> None:
     for name, answer, said in ANSWERS:
-        page.route("**/v1/classify*", lambda route, answer=answer: route.fulfill(**answer))
+        page.route("**/v1/classify*", fulfilled(**answer))
         give(page, CAT, f"{name}.png")
         expect(page.locator(".file-name")).to_contain_text(name)
         expect(page.get_by_role("alert")).to_contain_text(said)
@@ -104,9 +110,7 @@ def test_a_service_that_needs_a_key(page: Any) -> None:
 
 def test_a_tier_list_that_makes_no_sense(page: Any) -> None:
     for body in ("{}", "[1]", "nonsense", '{"tiers": []}', '{"tiers": [{"name": 1}]}'):
-        page.route(
-            "**/v1/tiers", lambda route, body=body: route.fulfill(body=body, content_type="application/json")
-        )
+        page.route("**/v1/tiers", fulfilled(body=body, content_type="application/json"))
         page.reload()
         expect(page.get_by_role("alert")).to_be_visible()
         page.unroute("**/v1/tiers")
@@ -122,13 +126,13 @@ def test_admin_answers_that_make_no_sense(open_page: Opener) -> None:
         for path in ("live*", "versions*", "audit*"):
             page.route(
                 f"**/admin/v1/{path}",
-                lambda route, body=body: route.fulfill(body=body, content_type="application/json"),
+                fulfilled(body=body, content_type="application/json"),
             )
         page.reload()
         page.locator(".tiers tbody tr").first.wait_for()
         page.route(
             "**/admin/v1/tiers",
-            lambda route, body=body: route.fulfill(body=body, content_type="application/json"),
+            fulfilled(body=body, content_type="application/json"),
         )
         page.reload()
         page.locator("[role=alert], #version").first.wait_for()
