@@ -14,6 +14,8 @@ def main() -> int:
     folder = Path(sys.argv[1]).resolve()
     sys.meta_path[:] = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
     sys.path.insert(0, str(folder))
+    import torch  # noqa: F401  its libraries are found by being there already
+
     import native
 
     if not Path(native.__file__).is_relative_to(folder):
