@@ -26,7 +26,6 @@ from models.budgets import (
 from models.calibration import Calibration
 from models.cards import ModelCard
 from models.checkpoints import load_resnet18, load_srresnet
-from models.images import DEVIATION, MEAN
 from models.inference.device_resnet18 import DeviceResNet18
 from models.inference.device_srresnet import DeviceSRResNet
 from models.inference.resnet18 import SparseResNet18
@@ -103,8 +102,6 @@ class Classifier:
             SparseResNet18(model, dtype) if device.type == "cpu" else DeviceResNet18(model, dtype, device)
         )
         self._calibrate = Calibration(card.calibration)
-        self._mean = 255 * torch.tensor(MEAN).view(1, 3, 1, 1)
-        self._scale = 1 / (255 * torch.tensor(DEVIATION).view(1, 3, 1, 1))
 
     @classmethod
     def load(
@@ -185,8 +182,7 @@ class Classifier:
 
     def _map(self, images: Sequence[Pixels], importance_of: Sequence[Floats] | None) -> tuple[Tensor, Tensor]:
         """The stem's features and the importance of a batch."""
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-        stem = self._network.stem(pixels.sub_(self._mean).mul_(self._scale))
+        stem = self._network.stem(torch.from_numpy(np.stack(images)))
         if importance_of is not None:
             return stem, torch.from_numpy(np.stack(importance_of))[:, None]
         return stem, self._calibrate(self._network.window_logits(stem))

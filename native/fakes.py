@@ -160,3 +160,26 @@ def _gather_rows(rows: Tensor, active: Tensor) -> Tensor:
 def _compose(x: Tensor, pixels: Tensor) -> Tensor:
     count, colours, height, width = x.shape
     return x.new_empty((count, 4 * height, 4 * width, colours), dtype=torch.uint8)
+
+
+@torch.library.register_fake("pixeltier::pool_windows")
+def _pool_windows(rows: Tensor, images: int, height: int, width: int, window: int) -> Tensor:
+    count = images * -(-height // window) * -(-width // window)
+    return rows.new_empty((count + 1, 2 * rows.shape[1]))
+
+
+@torch.library.register_fake("pixeltier::pooled_stem")
+def _pooled_stem(
+    pixels: Tensor,
+    levels: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    isa: str,
+) -> Tensor:
+    images, height, width, _ = pixels.shape
+    cells = -(-height // (2 * stride)) * -(-width // (2 * stride))
+    return levels.new_empty((images * cells + 1, outputs))

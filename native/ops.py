@@ -327,6 +327,43 @@ def joined_rows(rows: Tensor, group: int) -> Tensor:
     return rows.as_strided((rows.shape[0] // group + 1, wide), (wide, 1))
 
 
+def pool_windows(rows: Tensor, images: int, height: int, width: int, window: int) -> Tensor:
+    """Means and maxima of the windows of a grid, for what decides about whole windows.
+
+    rows: [at least N*H*W, C], a grid's cells in place. Returns rows [N*ceil(H/window)*ceil(W/window) + 1, 2*C]: means,
+    then maxima; a ragged window has the cells that there are. The last row is zero.
+    """
+    out: Tensor = _ops.pool_windows(rows, images, height, width, window)
+    return out
+
+
+def pooled_stem(pixels: Tensor, levels: Tensor, packed: PackedWeight, stride: int) -> Tensor:
+    """The first convolution of a residual network, its activation and a 3x3 maximum pool of stride 2, from bytes.
+
+    pixels: uint8 [N, H, W, C]; levels: [C, 256] of the rows' type, what each byte of each channel stands for; packed: a
+    convolution of K x K as K taps of K*C inputs (:func:`line_weight`), without shuffle. Padding is K // 2, with zeros
+    in place of levels. Returns rows [N*h*w + 1, O] with h = ceil(ceil(H / stride) / 2); the last row is zero.
+    """
+    out: Tensor = _ops.pooled_stem(
+        pixels,
+        levels,
+        packed.weight,
+        packed.bias,
+        packed.slope,
+        packed.outputs,
+        packed.taps,
+        stride,
+        packed.isa,
+    )
+    return out
+
+
+def line_weight(weight: Tensor) -> Tensor:
+    """[O, I, K, K] as K taps of K*I inputs, [O, K*I, K, 1]: in a channels-last image a kernel's line is one row."""
+    outputs, inputs, kernel, _ = weight.shape
+    return weight.permute(0, 3, 1, 2).reshape(outputs, kernel * inputs, kernel, 1)
+
+
 def sparse_conv2d_scatter_(
     trunk: Tensor, rows: Tensor, table: Tensor | Tiles, packed: PackedWeight, active: Tensor
 ) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -176,3 +177,44 @@ def sparse_residual_body(
     if len(layers) % 2:
         trunk, _ = sparse_conv2d(trunk, table, *layers[-1], rows, dtype=dtype)
     return trunk
+
+
+def pool_windows(rows: Tensor, images: int, height: int, width: int, window: int) -> Tensor:
+    """See :func:`native.ops.pool_windows`."""
+    grid = rows[: images * height * width].view(images, height, width, rows.shape[1])
+    pooled = []
+    for image in grid:
+        for top in range(0, height, window):
+            for left in range(0, width, window):
+                cells = image[top : top + window, left : left + window].flatten(0, 1).double()
+                pooled.append(torch.cat([cells.mean(dim=0), cells.amax(dim=0)]))
+    pooled.append(torch.zeros(2 * rows.shape[1], dtype=torch.float64))
+    return torch.stack(pooled).to(rows.dtype)
+
+
+def pooled_stem(
+    pixels: Tensor,
+    levels: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    stride: int,
+) -> Tensor:
+    """See :func:`native.ops.pooled_stem`; weight [O, C, K, K]. Sums are in float64, pooled after rounding."""
+    channel = torch.arange(levels.shape[0])
+    image = levels.double()[channel, pixels.long()].permute(0, 3, 1, 2)
+    sums = F.conv2d(image, weight.double(), None, stride, weight.shape[2] // 2).permute(0, 2, 3, 1)
+    if bias is not None:
+        sums = sums + bias.double()
+    features = activate(sums, slope).to(levels.dtype).permute(0, 3, 1, 2).double()
+    pooled = F.max_pool2d(features, 3, 2, 1).permute(0, 2, 3, 1).flatten(0, 2)
+    return F.pad(pooled, (0, 0, 0, 1)).to(levels.dtype)
+
+
+def compose(x: Tensor, pixels: Tensor) -> Tensor:
+    """See :func:`native.ops.compose`; sums in float64."""
+    images, _, height, width = x.shape
+    base = F.interpolate(x.double(), scale_factor=4, mode="bicubic", align_corners=False)
+    added = pixels.double().view(images, height, width, 4, 4, 3).permute(0, 1, 3, 2, 4, 5)
+    image = base.permute(0, 2, 3, 1) + added.reshape(images, 4 * height, 4 * width, 3)
+    return (255 * image).round().clamp(0, 255).to(torch.uint8)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models import counting
 from models.calibration import Calibration
+from models.images import DEVIATION, MEAN
 from models.inference.dense import frozen_copy, rows_of
 from models.inference.device import to_device, whole_table
 from models.inference.resnet18 import ClassifyRun
@@ -47,6 +48,8 @@ class DeviceResNet18:
         self.dtype = dtype
         self.device = device
         self._isa = isa
+        self._mean = 255 * torch.tensor(MEAN, device=device)
+        self._scale = 1 / (255 * torch.tensor(DEVIATION, device=device))
         self._conv1 = frozen_copy(model.conv1, dtype).to(device)
         self._importance = frozen_copy(model.importance, dtype).to(device)
         self._fc = frozen_copy(model.fc, torch.float32).to(device)
@@ -60,9 +63,10 @@ class DeviceResNet18:
         )
 
     @torch.inference_mode()
-    def stem(self, x: Tensor) -> Tensor:
-        """Normalised images [N, 3, H, W], from anywhere, to features [N, 64, h, w] on the device."""
-        x = to_device(x, self.device).to(dtype=self.dtype, memory_format=torch.channels_last)
+    def stem(self, pixels: Tensor) -> Tensor:
+        """uint8 RGB [N, H, W, 3], from anywhere, to features [N, 64, h, w] on the device."""
+        x = to_device(pixels, self.device).float().sub_(self._mean).mul_(self._scale)
+        x = x.permute(0, 3, 1, 2).to(dtype=self.dtype, memory_format=torch.channels_last)
         return F.relu_(F.max_pool2d(self._conv1(x), 3, 2, 1))
 
     @torch.inference_mode()
@@ -90,15 +94,15 @@ class DeviceResNet18:
         return ClassifyRun(logits.cpu(), macs, shares)
 
     @torch.inference_mode()
-    def classify(self, x: Tensor, thresholds: Tensor, calibrate: Calibration) -> Classified:
+    def classify(self, pixels: Tensor, thresholds: Tensor, calibrate: Calibration) -> Classified:
         """The whole way on the device, which the host does not wait for.
 
         Args:
-            x: normalised images [N, 3, H, W].
+            pixels: uint8 RGB [N, H, W, 3].
             thresholds: float32 [N], on the device: each image's own.
             calibrate: on the device.
         """
-        stem = self.stem(x)
+        stem = self.stem(pixels)
         importance = calibrate(self.window_logits(stem))
         logits, counts = self._run(stem, importance, thresholds)
         return Classified(logits, importance, counts)

@@ -1,12 +1,10 @@
 """The classifier's importance network on the row kernels: a dozen small layers with little around them."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.inference.dense import frozen_copy
 from models.inference.geometry import parents, whole_table
-from models.networks.masks import pool_to_windows
 from models.networks.resnet18 import ImportanceNet
 from native import ops
 
@@ -26,15 +24,10 @@ class RowImportance:
     @torch.inference_mode()
     def __call__(self, stem: Tensor) -> Tensor:
         """Stem features [N, 64, H, W] to float32 logits [N, 1, ceil(H / window), ceil(W / window)]."""
-        count, channels = stem.shape[:2]
-        mean = pool_to_windows(stem, self._window)
-        peak = F.max_pool2d(stem, self._window, self._window, ceil_mode=True)
-        height, width = mean.shape[2:]
-        rows = stem.new_zeros(count * height * width + 1, 2 * channels)
-        grid = rows[:-1].view(count, height, width, -1)
-        grid[..., :channels] = mean.permute(0, 2, 3, 1)
-        grid[..., channels:] = peak.permute(0, 2, 3, 1)
-
+        count, channels, rows_in, columns_in = stem.shape
+        height, width = -(-rows_in // self._window), -(-columns_in // self._window)
+        cells = stem.permute(0, 2, 3, 1).reshape(-1, channels)
+        rows = ops.pool_windows(cells, count, rows_in, columns_in, self._window)
         near, _ = ops.sparse_conv2d(rows, whole_table(count, height, width, 3), self._near)
         far, _ = ops.sparse_conv2d(near, whole_table(count, height, width, 3, 2), self._down)
         low, narrow = (height + 1) // 2, (width + 1) // 2

@@ -5,7 +5,6 @@ kernel over three channels is one of nine taps of 27 inputs.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from native import ops
@@ -15,11 +14,9 @@ class LineConvolution:
     """A convolution with padding of half its kernel and a PReLU (slope 0: ReLU), one image at a time."""
 
     def __init__(self, conv: nn.Conv2d, slope: Tensor, dtype: torch.dtype) -> None:
-        outputs, channels, kernel, _ = conv.weight.shape
-        lines = conv.weight.detach().permute(0, 3, 1, 2).reshape(outputs, kernel * channels, kernel, 1)
-        self._packed = ops.prepack_weight(lines, conv.bias, slope, dtype=dtype)
+        self._packed = ops.prepack_weight(ops.line_weight(conv.weight), conv.bias, slope, dtype=dtype)
         self._dtype = dtype
-        self._kernel, self._stride = kernel, conv.stride[0]
+        self._kernel, self._stride = conv.kernel_size[0], conv.stride[0]
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Of the output."""
@@ -48,22 +45,3 @@ class LineConvolution:
         y = torch.arange(rows, dtype=torch.int32) * (self._stride * steps)
         x = torch.arange(cells, dtype=torch.int32)
         return (y[:, None, None] + x[:, None] + tap).view(-1, self._kernel)
-
-
-class PooledStem:
-    """ResNet's stem: convolution, ReLU and a 3x3 max pool of stride 2.
-
-    Images pass one by one: the convolution's output of a whole batch would not stay in the cache.
-    """
-
-    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
-        self._convolve = LineConvolution(conv, torch.zeros(conv.out_channels), dtype)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """float32 [N, 3, H, W] to [N, O, ceil(H / 4), ceil(W / 4)], channels last."""
-        height, width = self._convolve.size(*x.shape[2:])
-        pooled = []
-        for image in x:
-            grid = self._convolve(image)[:-1].view(1, height, width, -1)
-            pooled.append(F.max_pool2d(grid.permute(0, 3, 1, 2), 3, 2, 1))
-        return torch.cat(pooled)

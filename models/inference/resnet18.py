@@ -9,7 +9,7 @@ from models import counting
 from models.inference.dense import frozen_copy, rows_of
 from models.inference.geometry import active_per_image, whole_table, whole_tiles
 from models.inference.importance import RowImportance
-from models.inference.line_convolution import PooledStem
+from models.inference.stem import PooledStem
 from models.networks.resnet18 import BasicBlock, ResNet18, stage_scores, stage_sizes
 from native import ops
 
@@ -71,9 +71,9 @@ class SparseResNet18:
         )
 
     @torch.inference_mode()
-    def stem(self, x: Tensor) -> Tensor:
-        """Normalised images [N, 3, H, W] to features [N, 64, h, w] in the network's dtype, channels last."""
-        return self._stem(x)
+    def stem(self, pixels: Tensor) -> Tensor:
+        """uint8 RGB [N, H, W, 3] to features [N, 64, h, w] in the network's dtype, channels last."""
+        return self._stem(pixels)
 
     @torch.inference_mode()
     def window_logits(self, stem: Tensor) -> Tensor:

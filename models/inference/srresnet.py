@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models import counting
 from models.inference import bands
 from models.inference.light_path import LightPath, RowLightPath
-from models.networks.srresnet import SCALE, SRResNet, upsample_bicubic
+from models.networks.srresnet import SCALE, SRResNet
 from models.networks.tail import embed_tail
 from native import ops
 
@@ -91,7 +91,7 @@ class SparseSRResNet:
 
     def image(self, x: Tensor, light: LightPath) -> Tensor:
         """uint8 [4H, 4W, 3] of the image [1, 3, H, W] that `light` was made from."""
-        return compose(x, light.pixels)
+        return ops.compose(x.contiguous(), light.pixels)[0]
 
     def _entry(self, light: LightPath, active: Tensor) -> tuple[Tensor, int]:
         """The heavy path's input rows [A + 1, C]: the head's features plus a 1x1 of the base's."""
@@ -131,15 +131,6 @@ class SparseSRResNet:
             light.pixels.index_add_(0, active[inner_first:inner_last], pixels[inner])
             macs += executed
         return macs
-
-
-def compose(x: Tensor, pixels: Tensor) -> Tensor:
-    """Bicubic image plus what the network adds: [1, 3, H, W] and [H * W, 48] to uint8 [4H, 4W, 3]."""
-    height, width = x.shape[-2:]
-    added = pixels.view(height, width, SCALE, SCALE, 3).permute(0, 2, 1, 3, 4)
-    image = upsample_bicubic(x)[0].permute(1, 2, 0).contiguous()
-    image.view(height, SCALE, width, SCALE, 3).add_(added)
-    return image.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def body_layers(model: SRResNet) -> list[tuple[nn.Conv2d, nn.PReLU | None]]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,14 @@ def shrink(hr: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(hr).resize(size, Image.Resampling.BICUBIC))
 
 
-def load_photo(path: Path) -> Pixels:
-    """An RGB photo cropped to a multiple of the scale."""
+def load_photo(path: Path, size: float = 1.0) -> Pixels:
+    """An RGB photo at `size` times its own, cropped to a multiple of the scale."""
     with Image.open(path) as image:
-        hr = np.asarray(image.convert("RGB"))
+        rgb = image.convert("RGB")
+    if size != 1.0:
+        width, height = (round(size * side) for side in rgb.size)
+        rgb = rgb.resize((max(1, width), max(1, height)), Image.Resampling.BICUBIC)
+    hr = np.asarray(rgb)
     height, width = (SCALE * (side // SCALE) for side in hr.shape[:2])
     return hr[:height, :width]
 
@@ -79,11 +84,13 @@ class OnnxTeacher:
         return (image.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def load_photos(paths: Sequence[Path], teacher: OnnxTeacher | None, cache: Path) -> list[Photo]:
-    """All photos in memory; the teacher's outputs are computed once and kept in `cache`."""
+def load_photos(
+    paths: Sequence[Path], teacher: OnnxTeacher | None, cache: Path, sizes: Sequence[float] = (1.0,)
+) -> list[Photo]:
+    """All photos in memory, at each of `sizes`; the teacher's outputs are computed once and kept in `cache`."""
     photos = []
-    for path in tqdm(paths, desc="photos", unit="photo"):
-        hr = load_photo(path)
+    for path, size in tqdm([*product(paths, sizes)], desc="photos", unit="photo"):
+        hr = load_photo(path, size)
         if min(hr.shape[:2]) < SCALE:
             continue
         lr = shrink(hr)

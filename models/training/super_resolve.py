@@ -35,13 +35,18 @@ from models.training.photos import OnnxTeacher, PatchSampler, find_photos, load_
 
 @dataclass(frozen=True, slots=True)
 class SuperResolveConfig:
-    """One training, read from TOML; paths are relative to the current directory."""
+    """One training, read from TOML; paths are relative to the current directory.
+
+    `sizes`: each photo is seen at these multiples of its own size; the smaller, the sharper and the freer of the
+    artefacts of compression.
+    """
 
     photos: list[str]
     out: str
     seed_weights: str = ""
     teacher: str = ""
     shape: dict[str, int] = field(default_factory=dict)
+    sizes: list[float] = field(default_factory=lambda: [1.0])
     steps: int = 100_000
     minutes: float = 0.0
     patch: int = 48
@@ -94,7 +99,8 @@ def train(config_path: Path) -> Path:
     step = resume(checkpoint, model, optimiser, average, budget)
 
     teacher = OnnxTeacher(Path(config.teacher), torch.get_num_threads()) if config.teacher else None
-    photos = load_photos(find_photos(map(Path, config.photos)), teacher, Path(config.out) / "guides")
+    paths = find_photos(map(Path, config.photos))
+    photos = load_photos(paths, teacher, Path(config.out) / "guides", config.sizes)
     sampler = PatchSampler(photos, config.patch, config.random_seed + step)
     generator = torch.Generator().manual_seed(config.random_seed + step)
 

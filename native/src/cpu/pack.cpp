@@ -1,19 +1,10 @@
 #include <algorithm>
-#include <cstring>
 
+#include "bfloat16.h"
 #include "pixeltier/row_kernel.h"
 
 namespace pixeltier {
 namespace {
-
-void assign(float value, float& to) { to = value; }
-
-// Round to nearest even; a NaN stays one.
-void assign(float value, BFloat16& to) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  to.bits = value != value ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 struct Shape {
   int64_t outputs, inputs, taps;

@@ -1,5 +1,8 @@
-// compose: a bicubic enlargement plus what a network adds, as bytes. The CPU's is made of torch's operations.
-#include <ATen/ops/upsample_bicubic2d.h>
+// compose: a bicubic enlargement plus what a network adds, as bytes.
+#include "pixeltier/compose.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "checks.h"
@@ -10,15 +13,19 @@ namespace {
 at::Tensor compose(const at::Tensor& x, const at::Tensor& pixels) {
   check_tensor(x, "x", 4, at::kFloat);
   check_tensor(pixels, "pixels", 2, at::kFloat);
-  const int64_t images = x.size(0), height = x.size(2), width = x.size(3);
-  TORCH_CHECK_VALUE(x.size(1) == 3 && pixels.size(0) == images * height * width && pixels.size(1) == 48,
+  const Grid grid{x.size(0), x.size(2), x.size(3)};
+  check_grid(grid.images, grid.height, grid.width);
+  TORCH_CHECK_VALUE(x.size(1) == 3 && pixels.size(0) == grid.cells() && pixels.size(1) == 48,
                     "x must be [N, 3, H, W] and pixels [N * H * W, 48], got ", x.sizes(), " and ",
                     pixels.sizes());
-  const auto added = pixels.view({images, height, width, 4, 4, 3}).permute({0, 1, 3, 2, 4, 5});
-  auto image =
-      at::upsample_bicubic2d(x, {4 * height, 4 * width}, false, 4.0, 4.0).permute({0, 2, 3, 1}).contiguous();
-  image.view({images, height, 4, width, 4, 3}).add_(added);
-  return image.mul_(255).round_().clamp_(0, 255).to(at::kByte);
+  auto image = at::empty({grid.images, 4 * grid.height, 4 * grid.width, 3}, x.options().dtype(at::kByte));
+  const auto* base = x.const_data_ptr<float>();
+  const auto* added = pixels.const_data_ptr<float>();
+  auto* to = image.mutable_data_ptr<uint8_t>();
+  at::parallel_for(0, grid.images * grid.height, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t line = begin; line < end; line++) compose_line(base, added, grid, line, to);
+  });
+  return image;
 }
 
 }  // namespace

@@ -78,7 +78,7 @@ def test_classification_costs_what_its_map_says(
     height: int, width: int, window: int, threshold: float, seed: int
 ) -> None:
     network = small_classifier(window)
-    stem = network.stem(torch.rand(1, 3, height, width))
+    stem = network.stem(torch.randint(256, (1, height, width, 3), dtype=torch.uint8))
     rows, columns = stem.shape[-2:]
     windows = a_map(seed, -(-rows // window), -(-columns // window))
     run = network.run(stem, windows, torch.tensor([threshold]), (height, width))

@@ -17,6 +17,7 @@ from models.networks import resnet18
 from models.networks.masks import expand_from_windows, threshold_mask
 from models.networks.resnet18 import ResNet18, ResNet18Shape, stage_scores
 from models.networks.srresnet import SRResNet, SRResNetShape, upsample_bicubic
+from models.training.classify_photos import normalise
 from native import ops
 from tests.unit.native.simt.fixtures import cuda, emulated, needs_compiler
 
@@ -109,15 +110,15 @@ def test_enlarging_a_batch_on_the_device_equals_one_by_one(device, resolver):
 @pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=on_a_gpu), torch.bfloat16])
 def test_classification_equals_masked_network(device, classifier, dtype):
     generator = torch.Generator().manual_seed(4)
-    x = torch.randn(2, 3, 40, 33, generator=generator)
+    pixels = torch.randint(256, (2, 40, 33, 3), generator=generator, dtype=torch.uint8)
     thresholds = torch.tensor([0.0, 0.6])
     network = DeviceResNet18(classifier, dtype, device, isa="cuda")
-    stem = network.stem(x)
+    stem = network.stem(pixels)
     importance = Calibration(KNOTS)(network.window_logits(stem))
     run = network.run(stem, importance, thresholds, (40, 33))
     scores = stage_scores(importance, classifier.shape.window, *stem.shape[-2:])
     masks = [threshold_mask(score, thresholds, keep_best=True) for score in scores]
-    expected = classifier(x, [mask.float() for mask in masks])
+    expected = classifier(normalise(pixels.numpy()), [mask.float() for mask in masks])
     tolerance = 1e-4 if dtype == torch.float32 else 4e-2
     torch.testing.assert_close(
         run.logits, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())
@@ -127,7 +128,7 @@ def test_classification_equals_masked_network(device, classifier, dtype):
         executed = sum(count * counting.resnet18_cell(stage) for stage, count in enumerate(counts))
         assert run.macs[image] == network.fixed_macs(40, 33) + executed
 
-    whole = network.classify(x.to(device), thresholds.to(device), Calibration(KNOTS, device))
+    whole = network.classify(pixels.to(device), thresholds.to(device), Calibration(KNOTS, device))
     torch.testing.assert_close(whole.logits.cpu(), run.logits)
 
 

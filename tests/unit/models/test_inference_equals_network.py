@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from models import counting
 from models.inference.resnet18 import SparseResNet18
-from models.inference.srresnet import SparseSRResNet, compose
+from models.inference.srresnet import SparseSRResNet
 from models.networks.masks import expand_from_windows, threshold_mask
 from models.networks.resnet18 import ResNet18, ResNet18Shape, stage_scores
 from models.networks.srresnet import SRResNet, SRResNetShape, upsample_bicubic
+from models.training.classify_photos import normalise
 from native import ops
 
 THRESHOLDS = [0.0, 0.3, 0.7, 0.95, 1.0]
@@ -58,7 +59,7 @@ def test_super_resolution_equals_masked_network(
     sparse.heavy_path(light, active, height, width)
     added = light.pixels.view(height, width, 4, 4, 3).permute(4, 0, 2, 1, 3).reshape(3, 4 * height, 4 * width)
     torch.testing.assert_close(added, (expected - upsample_bicubic(x))[0], rtol=1e-4, atol=2e-5)
-    composed = compose(x, light.pixels)
+    composed = sparse.image(x, light)
     assert composed.shape == (4 * height, 4 * width, 3)
     wanted = (255 * expected[0].permute(1, 2, 0)).round().clamp(0, 255)
     assert (composed.float() - wanted).abs().max() <= 1
@@ -100,10 +101,11 @@ def test_classification_equals_masked_network(
 ) -> None:
     torch.manual_seed(seed % 1000)
     model = ResNet18(ResNet18Shape(classes=11, window=window)).eval().requires_grad_(False)
-    x = torch.randn(count, 3, height, width)
+    pixels = torch.randint(256, (count, height, width, 3), dtype=torch.uint8)
+    x = normalise(pixels.numpy())
     thresholds = torch.rand(count) * torch.tensor(1.2).clamp(max=1)
     sparse = SparseResNet18(model, torch.float32)
-    stem = sparse.stem(x)
+    stem = sparse.stem(pixels)
     rows, columns = stem.shape[2:]
     importance = torch.rand(count, 1, -(-rows // window), -(-columns // window))
     run = sparse.run(stem, importance, thresholds, (height, width))
@@ -124,9 +126,10 @@ def test_classification_equals_masked_network(
 
 def test_exact_threshold_is_the_dense_network(classifier: ResNet18) -> None:
     torch.manual_seed(5)
-    x = torch.randn(2, 3, 224, 224)
+    pixels = torch.randint(256, (2, 224, 224, 3), dtype=torch.uint8)
+    x = normalise(pixels.numpy())
     sparse = SparseResNet18(classifier, torch.float32)
-    stem = sparse.stem(x)
+    stem = sparse.stem(pixels)
     importance = torch.rand(2, 1, 14, 14)
     run = sparse.run(stem, importance, torch.zeros(2), (224, 224))
     with torch.inference_mode():

@@ -18,6 +18,8 @@ PEAK = """
 import json, sys
 import numpy as np, torch
 torch.set_num_threads(2)
+from models.host_memory import keep_freed_memory
+keep_freed_memory()  # as a slot does
 from models.checkpoints import load_srresnet
 from models.engine import SuperResolver
 model, card = load_srresnet()
@@ -50,6 +52,8 @@ SIZES = """
 import json, os, sys
 import numpy as np, torch
 torch.set_num_threads(2)
+from models.host_memory import keep_freed_memory
+keep_freed_memory()
 from models.engine import SuperResolver
 resolver = SuperResolver.load(precision=sys.argv[1])
 random = np.random.default_rng(1)

@@ -14,6 +14,7 @@ TABLE = ops.packed_table(ACTIVE, 1, 2, 3, 3)
 
 def samples() -> dict[str, tuple[object, ...]]:
     packed = ops.prepack_weight(torch.rand(8, 8, 3, 3), torch.rand(8), torch.zeros(8))
+    stem = ops.prepack_weight(torch.rand(8, 21, 7, 1), torch.rand(8))
     rows = torch.rand(5, 8)
     fixed = (packed.weight, packed.bias, packed.slope)
     return {
@@ -21,6 +22,12 @@ def samples() -> dict[str, tuple[object, ...]]:
         "plan_padded": (torch.rand(2, 3, 4), torch.full((2,), 0.5), True),
         "gather_rows": (torch.rand(7, 8), ACTIVE),
         "compose": (torch.rand(1, 3, 2, 5), torch.rand(10, 48)),
+        "pool_windows": (torch.rand(7, 8), 1, 2, 3, 2),
+        "pooled_stem": (
+            torch.zeros(1, 5, 4, 3, dtype=torch.uint8),
+            torch.rand(3, 256),
+            *(stem.weight, stem.bias, stem.slope, 8, 7, 2, stem.isa),
+        ),
         "dense_table": (ACTIVE, 1, 4, 6, 3, 2),
         "packed_table": (ACTIVE, 1, 2, 3, 3),
         "child_table": (TABLE, 3),
