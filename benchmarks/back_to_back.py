@@ -50,10 +50,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args()
 
+    from models.host_memory import keep_freed_memory
     from service.worker import slot
     from service.worker.messages import ClassifyAnswer, ClassifyJob, Job, SuperResolveAnswer, SuperResolveJob
 
     slot.prepare(spec := slot.Spec(threads=options.threads))
+    keep_freed_memory()
     worker, _ = slot.open_worker(spec)
     body = options.body.read_bytes()
     job: Job

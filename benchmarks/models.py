@@ -22,10 +22,12 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.pages import write_between
 from benchmarks.rivals import ENGINES, PlainResNet18, PlainSRResNet, prepare
 from models.budgets import Budget
 from models.checkpoints import load_resnet18, load_srresnet
 from models.engine import Classifier, SuperResolver
+from models.host_memory import keep_freed_memory
 from models.images import classify_input
 from models.inference.dense import frozen_copy
 from native import cpu_isa
@@ -64,6 +66,7 @@ class Row:
 def main() -> None:
     """Run the cases asked for, print a table, write rows; what was measured so far is kept if the run is ended."""
     options = _options()
+    keep_freed_memory()  # as a slot does; torch's own engines gain from it, too
     rows: list[Row] = []
     for case in _cases(options):
         rows += case()
@@ -132,20 +135,6 @@ def summary(rows: list[Row]) -> str:
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines).rstrip()
-
-
-def write_between(page: Path, name: str, text: str) -> None:
-    """Replace what stands between a page's marks `<!-- name -->` and `<!-- /name -->`.
-
-    Raises:
-        ValueError: the page lacks them.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    head, mark, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, closing, tail = rest.partition(end)
-    if not mark or not closing:
-        raise ValueError(f"{page} has no {begin} ... {end}")
-    page.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def draw(rows: list[Row], path: Path) -> None:

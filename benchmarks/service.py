@@ -35,6 +35,7 @@ import httpx
 from PIL import Image
 
 from benchmarks import capacity
+from benchmarks.pages import write_between
 
 SAMPLE = Path(__file__).parents[1] / "docs" / "samples" / "chelsea.jpg"
 SR_SIDE = 96
@@ -207,14 +208,6 @@ PARTS: dict[str, Callable[[capacity.Setup, str], list[dict[str, Any]]]] = {
 }
 
 
-def write_into(page: Path, part: str, text: str) -> None:
-    """Put a table between the marks `<!-- part -->` and `<!-- /part -->` of a page."""
-    head, first, rest = page.read_text().partition(f"<!-- {part} -->\n")
-    _, last, tail = rest.partition(f"<!-- /{part} -->")
-    if first and last:
-        page.write_text(f"{head}{first}{text}\n{last}{tail}")
-
-
 def measure(parts: list[str], seconds: float, tier: str, page: Path | None) -> dict[str, Any]:
     """Run parts; print each one's table, and write it into the page, as soon as it is there."""
     images = {task: image(task) for task in ("classify", "super-resolve")}
@@ -227,7 +220,7 @@ def measure(parts: list[str], seconds: float, tier: str, page: Path | None) -> d
         print(capacity.table(found[part]), flush=True)
         print(f"\n(load of the machine: {capacity.median_load()})\n", flush=True)
         if page is not None:
-            write_into(page, part, capacity.table(found[part]))
+            write_between(page, part, capacity.table(found[part]))
     return found
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.pages import write_between
 from benchmarks.service import image, quantiles, service
 from service.tiers import schema
 
@@ -192,16 +193,6 @@ def way_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def put(page: str, name: str, table: str) -> str:
-    """The page with the text between a table's two marks replaced."""
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    before, _, rest = page.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{PAGE} has no marks for {name}")
-    return before + begin + table + "\n" + end + after
-
-
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(
@@ -215,10 +206,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result here")
     options = parser.parse_args()
     if options.command == "write":
-        page = PAGE.read_text()
         for name, table in (("sizing", tier_table), ("ways", way_table)):
-            page = put(page, name, table(json.loads((RESULTS / f"{name}.json").read_text())))
-        PAGE.write_text(page)
+            write_between(PAGE, name, table(json.loads((RESULTS / f"{name}.json").read_text())))
         return
     if options.command == "serve-ray":
         serve_ray(options.port, options.slots)

@@ -22,6 +22,14 @@ class LightPath:
     importance: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Row numbers for kernels of one tap, and of 3x3."""
+
+    alone: Tensor
+    around: Tensor | ops.Tiles
+
+
 class RowLightPath:
     """Inference of the light half of a trained `SRResNet`; equal to it within rounding."""
 
@@ -48,24 +56,32 @@ class RowLightPath:
     def __call__(self, x: Tensor) -> LightPath:
         """An image [1, 3, H, W], float32 RGB in [0, 1]."""
         height, width = x.shape[2:]
-        every = torch.arange(height * width, dtype=torch.int32)
-        alone = every.view(-1, 1)
-        around: Tensor | ops.Tiles
-        if self._winograd:
-            around = ops.tile_table(every, 1, height, width, packed=True)
-        else:
-            around = ops.dense_table(every, 1, height, width, 3)
-
-        def run(rows: Tensor, layers: list[ops.PackedWeight]) -> Tensor:
-            for layer in layers:
-                rows, _ = ops.sparse_conv2d(rows, alone if layer.taps == 1 else around, layer)
-            return rows
-
+        where = self.around(height, width)
         features = self._head(x[0])
-        context = run(features, self._base)
-        pixels = run(context, [self._base_out])
-        logits = run(context, self._importance)[:-1].float().view(1, 1, height, width)
-        return LightPath(features, context, pixels[:-1].float(), pool_to_windows(logits, self._window))
+        context = _run(features, self._base, where)
+        pixels = _run(context, [self._base_out], where)
+        return LightPath(
+            features, context, pixels[:-1].float(), self.importance(context, where, height, width)
+        )
+
+    def around(self, height: int, width: int) -> Where:
+        """Where the convolutions over every cell of a grid read."""
+        every = torch.arange(height * width, dtype=torch.int32)
+        if self._winograd:
+            return Where(every.view(-1, 1), ops.tile_table(every, 1, height, width, packed=True))
+        return Where(every.view(-1, 1), ops.dense_table(every, 1, height, width, 3))
+
+    @torch.inference_mode()
+    def importance(self, context: Tensor, where: Where, height: int, width: int) -> Tensor:
+        """Context rows to float32 logits [1, 1, ceil(H / window), ceil(W / window)]."""
+        logits = _run(context, self._importance, where)[:-1].float()
+        return pool_to_windows(logits.view(1, 1, height, width), self._window)
+
+
+def _run(rows: Tensor, layers: list[ops.PackedWeight], where: Where) -> Tensor:
+    for layer in layers:
+        rows, _ = ops.sparse_conv2d(rows, where.alone if layer.taps == 1 else where.around, layer)
+    return rows
 
 
 def pixels_last(conv: nn.Conv2d) -> nn.Conv2d:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sizing import put
+from benchmarks.pages import write_between
 from docs.site_hooks import models_page
 from models.cards import WEIGHTS, load_card
 from service.settings import OTHER_VARIABLES, PREFIX, Settings
@@ -85,8 +85,10 @@ def test_every_setting_a_page_names_exists(page: Path) -> None:
     assert named - known - {"PIXELTIER_SANITIZE"} == set()
 
 
-def test_tables_are_put_between_their_marks() -> None:
-    page = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb"
-    assert put(page, "x", "new") == "a\n<!-- x: begin -->\nnew\n<!-- x: end -->\nb"
-    with pytest.raises(SystemExit):
-        put(page, "y", "new")
+def test_tables_are_put_between_their_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb")
+    write_between(page, "x", "new")
+    assert page.read_text() == "a\n<!-- x -->\nnew\n<!-- /x -->\nb"
+    with pytest.raises(ValueError, match="y"):
+        write_between(page, "y", "new")
