@@ -32,6 +32,16 @@ def srresnet_importance(base_channels: int, importance_channels: int) -> int:
     return conv_macs(base_channels, importance_channels, 1) + conv_macs(importance_channels, 8, 3) + 8
 
 
+def srresnet_body(channels: int, base_channels: int, blocks: int) -> int:
+    """MACs of one active cell before the upsampling tail: the base's features joined in, the blocks, the last layer."""
+    return conv_macs(base_channels, channels, 1) + (2 * blocks + 1) * conv_macs(channels, channels, 3)
+
+
+def srresnet_tail(channels: int) -> int:
+    """MACs of one active cell's tail: two upsampling layers, the second on four children, and the last on sixteen."""
+    return 5 * conv_macs(channels, 4 * channels, 3) + 16 * conv_macs(channels, 3, 9)
+
+
 def resnet18_stage_sizes(height: int, width: int) -> list[tuple[int, int]]:
     """Grids of the four stages for an input of height x width."""
     sizes = [(_half(_half(height)), _half(_half(width)))]

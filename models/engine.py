@@ -217,9 +217,11 @@ class SuperResolutionNetwork(Protocol):
     """
 
     shape: SRResNetShape
-    light_macs: int
-    importance_macs: int
 
+    @property
+    def light_macs(self) -> int: ...  # noqa: D102
+    @property
+    def importance_macs(self) -> int: ...  # noqa: D102
     @property
     def body_macs(self) -> int: ...  # noqa: D102
     @property

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict, Unpack
 
 import httpx
 
@@ -25,6 +25,28 @@ RETRIED = frozenset({429, 502, 503})
 """Answers that may be other ones a moment later."""
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class CostOptions(TypedDict, total=False):
+    """What an answer may cost; None is as good as nothing."""
+
+    tier: str | None
+    threshold: float | None
+    max_macs_ratio: float | None
+    max_latency_ms: float | None
+
+
+class ClassifyOptions(CostOptions, total=False):
+    """Of `classify`."""
+
+    top_k: int | None
+
+
+class UpscaleOptions(CostOptions, total=False):
+    """Of `upscale`."""
+
+    format: Literal["png", "webp", "jpeg"] | None
+    quality: int | None
 
 
 class PixeltierError(Exception):
@@ -260,53 +282,13 @@ class Client(_Base):
     ) -> None:
         self._http.close()
 
-    def classify(
-        self,
-        image: Image,
-        *,
-        tier: str | None = None,
-        threshold: float | None = None,
-        max_macs_ratio: float | None = None,
-        max_latency_ms: float | None = None,
-        top_k: int | None = None,
-    ) -> Classification:
+    def classify(self, image: Image, **options: Unpack[ClassifyOptions]) -> Classification:
         """Name what an image shows, at a tier or threshold, within a budget (see docs/api.md)."""
-        return _classification(
-            self._post(
-                "/v1/classify",
-                image,
-                tier=tier,
-                threshold=threshold,
-                max_macs_ratio=max_macs_ratio,
-                max_latency_ms=max_latency_ms,
-                top_k=top_k,
-            )
-        )
+        return _classification(self._post("/v1/classify", image, **options))
 
-    def upscale(
-        self,
-        image: Image,
-        *,
-        tier: str | None = None,
-        threshold: float | None = None,
-        max_macs_ratio: float | None = None,
-        max_latency_ms: float | None = None,
-        format: Literal["png", "webp", "jpeg"] | None = None,  # noqa: A002 - the parameter's name in the API
-        quality: int | None = None,
-    ) -> Upscaled:
+    def upscale(self, image: Image, **options: Unpack[UpscaleOptions]) -> Upscaled:
         """Enlarge an image four times, at a tier or threshold, within a budget (see docs/api.md)."""
-        return _upscaled(
-            self._post(
-                "/v1/super-resolve",
-                image,
-                tier=tier,
-                threshold=threshold,
-                max_macs_ratio=max_macs_ratio,
-                max_latency_ms=max_latency_ms,
-                format=format,
-                quality=quality,
-            )
-        )
+        return _upscaled(self._post("/v1/super-resolve", image, **options))
 
     def ready(self) -> bool:
         """Whether the service takes work now."""
@@ -360,53 +342,13 @@ class AsyncClient(_Base):
     ) -> None:
         await self._http.aclose()
 
-    async def classify(
-        self,
-        image: Image,
-        *,
-        tier: str | None = None,
-        threshold: float | None = None,
-        max_macs_ratio: float | None = None,
-        max_latency_ms: float | None = None,
-        top_k: int | None = None,
-    ) -> Classification:
+    async def classify(self, image: Image, **options: Unpack[ClassifyOptions]) -> Classification:
         """Name what an image shows, at a tier or threshold, within a budget (see docs/api.md)."""
-        return _classification(
-            await self._post(
-                "/v1/classify",
-                image,
-                tier=tier,
-                threshold=threshold,
-                max_macs_ratio=max_macs_ratio,
-                max_latency_ms=max_latency_ms,
-                top_k=top_k,
-            )
-        )
+        return _classification(await self._post("/v1/classify", image, **options))
 
-    async def upscale(
-        self,
-        image: Image,
-        *,
-        tier: str | None = None,
-        threshold: float | None = None,
-        max_macs_ratio: float | None = None,
-        max_latency_ms: float | None = None,
-        format: Literal["png", "webp", "jpeg"] | None = None,  # noqa: A002 - the parameter's name in the API
-        quality: int | None = None,
-    ) -> Upscaled:
+    async def upscale(self, image: Image, **options: Unpack[UpscaleOptions]) -> Upscaled:
         """Enlarge an image four times, at a tier or threshold, within a budget (see docs/api.md)."""
-        return _upscaled(
-            await self._post(
-                "/v1/super-resolve",
-                image,
-                tier=tier,
-                threshold=threshold,
-                max_macs_ratio=max_macs_ratio,
-                max_latency_ms=max_latency_ms,
-                format=format,
-                quality=quality,
-            )
-        )
+        return _upscaled(await self._post("/v1/super-resolve", image, **options))
 
     async def _post(self, route: str, image: Image, **parameters: Any) -> httpx.Response:
         path, body, query, headers = _request(route, image, parameters, self._api_key)

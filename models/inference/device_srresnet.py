@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models import counting
 from models.calibration import Calibration
 from models.inference import bands
+from models.inference.costs import SRResNetCosts
 from models.inference.device import expand_windows, to_device, whole_table
 from models.inference.light_path import pixels_last
 from models.inference.srresnet import body_layers
@@ -47,7 +48,7 @@ class Enlarged:
     counts: Tensor
 
 
-class DeviceSRResNet:
+class DeviceSRResNet(SRResNetCosts):
     """Inference of a trained `SRResNet`; equal to it within rounding at every mask."""
 
     def __init__(
@@ -78,24 +79,6 @@ class DeviceSRResNet:
         self._tail = ops.prepack_weight(
             tail_weight, tail_bias, dtype=dtype, macs_per_row=tail_macs, device=device, isa=isa
         )
-        self.light_macs = counting.srresnet_light(shape.channels, shape.base_channels, shape.base_layers)
-        self.importance_macs = counting.srresnet_importance(shape.base_channels, shape.importance_channels)
-
-    @property
-    def body_macs(self) -> int:
-        """MACs of one active cell before the tail."""
-        return self._fuse.macs_per_row + sum(layer.macs_per_row for layer in self._body)
-
-    @property
-    def tail_macs(self) -> int:
-        """MACs of one cell of the tail."""
-        return self._up1.macs_per_row + SCALE * self._up2.macs_per_row + self._tail.macs_per_row
-
-    @property
-    def halo(self) -> int:
-        """Cells around a tile that its pixels depend on: one per 3x3 layer, four for the head."""
-        light = 4 + self.shape.base_layers + 1
-        return light + 2 * self.shape.blocks + 1 + bands.TAIL_HALO
 
     @torch.inference_mode()
     def light_path(self, x: Tensor) -> DeviceLightPath:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models import counting
 from models.inference import bands
+from models.inference.costs import SRResNetCosts
 from models.inference.light_path import LightPath, RowLightPath
 from models.networks.srresnet import SCALE, SRResNet
 from models.networks.tail import embed_tail
@@ -22,7 +23,7 @@ class Neighbours:
     layer: Tensor | ops.Tiles
 
 
-class SparseSRResNet:
+class SparseSRResNet(SRResNetCosts):
     """Inference of a trained `SRResNet` on one image at a time; equal to it within rounding at every mask."""
 
     def __init__(self, model: SRResNet, dtype: torch.dtype) -> None:
@@ -38,24 +39,6 @@ class SparseSRResNet:
         tail_weight, tail_bias = embed_tail(model.tail.weight, bias)
         tail_macs = SCALE**2 * counting.conv_macs(shape.channels, 3, 9)
         self._tail = ops.prepack_weight(tail_weight, tail_bias, dtype=dtype, macs_per_row=tail_macs)
-        self.light_macs = counting.srresnet_light(shape.channels, shape.base_channels, shape.base_layers)
-        self.importance_macs = counting.srresnet_importance(shape.base_channels, shape.importance_channels)
-
-    @property
-    def body_macs(self) -> int:
-        """MACs of one active cell before the tail."""
-        return self._fuse.macs_per_row + sum(layer.macs_per_row for layer in self._body)
-
-    @property
-    def tail_macs(self) -> int:
-        """MACs of one cell of the tail: both upsampling layers (the second on four children) and the last one."""
-        return self._up1.macs_per_row + SCALE * self._up2.macs_per_row + self._tail.macs_per_row
-
-    @property
-    def halo(self) -> int:
-        """Cells around a tile that its pixels depend on: one per 3x3 layer, four for the head."""
-        light = 4 + self.shape.base_layers + 1
-        return light + 2 * self.shape.blocks + 1 + bands.TAIL_HALO
 
     @torch.inference_mode()
     def light_path(self, x: Tensor) -> LightPath:
