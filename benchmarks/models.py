@@ -43,6 +43,10 @@ BUDGETS = {"srresnet": (0.1,), "resnet18": (0.5, 0.3)}
 PAUSE = 0.05
 """Seconds before each run: an engine's threads spin for a while after theirs, and would slow down the next one."""
 
+WAKE_BELOW = 0.2
+"""Seconds: a run shorter than this has one before it that does not count. To wake threads that sleep takes up to 10 ms
+where the system puts two of them on one processor first, which is no engine's speed."""
+
 Timed = Callable[[], Any]
 
 
@@ -67,9 +71,11 @@ def main() -> None:
     """Run the cases asked for, print a table, write rows; what was measured so far is kept if the run is ended."""
     options = _options()
     keep_freed_memory()  # as a slot does; torch's own engines gain from it, too
-    rows: list[Row] = []
+    rows = _kept(options)
     for case in _cases(options):
-        rows += case()
+        measured = case()
+        rows = [row for row in rows if _case(row) != _case(measured[0])] + measured
+        rows.sort(key=_place)
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
@@ -79,6 +85,19 @@ def main() -> None:
         draw(rows, options.plot)
     if options.readme:
         write_between(options.readme, "models", summary(rows))
+
+
+def _kept(options: argparse.Namespace) -> list[Row]:
+    """With --merge the cases that the file has: engines are compared within a case, and each case is one run."""
+    if not (options.merge and options.json and options.json.exists()):
+        return []
+    return [Row(**row) for row in json.loads(options.json.read_text())]
+
+
+def _place(row: Row) -> tuple[str, int, str, int, int]:
+    """Where a row stands in the tables; rows of a case keep their order."""
+    width, height = row.size.split("x")
+    return row.model, -row.threads, row.dtype, row.batch, int(width) * int(height)
 
 
 def _cases(options: argparse.Namespace) -> Iterator[Callable[[], list[Row]]]:
@@ -264,16 +283,21 @@ def _measure(
 
 def _interleaved(runs: list[Timed], seconds: float, label: str) -> list[list[float]]:
     """Milliseconds of each run; rounds in which every run has its turn, until the time is up (5 at least)."""
+    short = []
     for run in runs:
         run()
+        start = time.perf_counter()
         run()
+        short.append(time.perf_counter() - start < WAKE_BELOW)
     times: list[list[float]] = [[] for _ in runs]
     gc.collect()
     end = time.perf_counter() + seconds
     bar = tqdm(desc=label, unit="round")
     while len(times[0]) < 5 or time.perf_counter() < end:
-        for run, samples in zip(runs, times, strict=True):
+        for run, samples, wakes in zip(runs, times, short, strict=True):
             time.sleep(PAUSE)
+            if wakes:
+                run()
             start = time.perf_counter()
             run()
             samples.append(1000 * (time.perf_counter() - start))
@@ -291,6 +315,9 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument(
+        "--merge", action="store_true", help="keep the file's rows of cases that do not run now"
+    )
     parser.add_argument("--readme", type=Path, help="put the summary between this page's `models` marks")
     parser.add_argument("--plot", type=Path, help="draw time against MACs saved to this PNG")
     parser.add_argument(
