@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         5, ge=1, description="Crashes in a row, no job done between, that end readiness."
     )
     slot_memory_mb: int = Field(0, ge=0, description="A slot above this is recycled between jobs; 0 never.")
-    max_batch: int = Field(1, ge=1, le=64, description="Classify jobs that may run together in a slot.")
+    max_batch: int = Field(4, ge=1, le=64, description="Classify jobs that may run together in a slot.")
 
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="Longest request body, enforced on the stream.")
     classify_max_pixels: int = Field(
