@@ -41,6 +41,9 @@ and no job is stuck behind a long one while another slot falls idle."""
 PREFETCH_AFTER_S = 0.002
 """How long a busy slot's next job waits for a more urgent one that arrives with it."""
 
+BATCH_WITHIN_MS = 100.0
+"""A batch is expected to take no longer: its first image waits for its last, and longer jobs gain nothing together."""
+
 RETRIES = 1
 
 START_RETRY_S = 2.0
@@ -422,8 +425,9 @@ class Dispatcher:
     def _take(self) -> list[Entry]:
         """The next job; with it those classify jobs right behind it that may share its batch."""
         entries: list[Entry] = []
+        spare_ms = BATCH_WITHIN_MS  # what the batch may still grow by without being too late for anyone in it
         while (entry := self._queue.peek()) is not None:
-            if entries and not _batch(entries[0], entry):
+            if entries and (not _batch(entries[0], entry) or entry.cost_ms > spare_ms):
                 break
             self._queue.pop()
             if entry.future.done():
@@ -435,6 +439,7 @@ class Dispatcher:
                 _fail(entry, DeadlineExceededError("the time left does not suffice for the job"))
                 continue
             entries.append(entry)
+            spare_ms = min(spare_ms, left_ms) - entry.cost_ms
             if len(entries) >= self._limits.max_batch:
                 break
         return entries

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from models.host_memory import keep_freed_memory
 from service import logs
 from service.logs import LogFormat
 from service.worker import wire
@@ -126,6 +125,8 @@ def open_worker(spec: Spec) -> tuple[Worker, Ready]:
 def main(connection: socket.socket, spec: Spec) -> None:
     """A spawned process's whole life: warm up, say so, then do jobs until the front process hangs up."""
     prepare(spec)
+    from models.host_memory import keep_freed_memory
+
     keep_freed_memory()
     try:
         worker, ready = open_worker(spec)

@@ -74,7 +74,8 @@ def test_what_a_page_points_at_is_there(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"`make ([a-z][a-z-]*)", text)) <= targets
     for module in re.findall(r"python -m (benchmarks\.\w+|tests\.[\w.]+)", text):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

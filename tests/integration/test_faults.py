@@ -178,7 +178,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_before_it_costs() -> Non
 
 
 async def test_a_client_that_leaves_frees_its_place() -> None:
-    async with running(app := fake_app()) as client:
+    async with running(app := fake_app(max_batch=1)) as client:
         pool = app.state.context.pool
         running_job = asyncio.ensure_future(_classify(client, SLOW))
         await asyncio.sleep(0.05)
@@ -290,6 +290,16 @@ async def test_a_crash_in_a_batch_costs_only_its_own_job() -> None:
             assert float(answer.headers["x-threshold"]) == pytest.approx(0.1 * (n % 5))
         text = (await client.get("/metrics")).text
         assert 'pixeltier_batch_size_bucket{le="1.0",model="classify"}' in text
+
+
+async def test_long_jobs_share_no_batch() -> None:
+    """Their first image would wait for the last, and the deadline with it."""
+    async with running(fake_app(max_batch=8)) as client:
+        assert (await _classify(client, SLOW)).status_code == 200  # now the estimate for this tier is 400 ms
+        answers = await asyncio.gather(*(_classify(client, SLOW) for _ in range(4)))
+        assert [answer.status_code for answer in answers] == [200] * 4
+        alone = await _metric(client, 'pixeltier_batch_size_bucket{le="1.0",model="classify"}')
+        assert alone == await _metric(client, 'pixeltier_batch_size_count{model="classify"}') == 5
 
 
 async def test_batches_mix_tiers_and_answer_each_its_own() -> None:
