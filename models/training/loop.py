@@ -49,8 +49,8 @@ class Budget:
 
     def progress(self, step: int) -> float:
         """Share of the training that is done, in [0, 1]."""
+        self.spent_seconds = time.monotonic() - self._resumed
         if self.minutes > 0:
-            self.spent_seconds = time.monotonic() - self._resumed
             return min(1.0, self.spent_seconds / (60 * self.minutes))
         return min(1.0, step / self.steps)
 

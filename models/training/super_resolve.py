@@ -7,9 +7,9 @@ regressed to the true gain, the squared error that the heavy path removes from e
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from tqdm import tqdm
 from models.networks.layout import channels_last
 from models.networks.masks import expand_from_windows, pool_to_windows, top_share_mask
 from models.networks.srresnet import SCALE, SRResNet, SRResNetShape, deepen_from_seed
+from models.training.dense import heavy_path_dense
+from models.training.hint_phase import follow_hints
 from models.training.loop import (
     AveragedWeights,
     Budget,
@@ -31,42 +33,7 @@ from models.training.loop import (
 from models.training.muon import Muon
 from models.training.packed import heavy_path_packed, unpack_pixels
 from models.training.photos import OnnxTeacher, PatchSampler, find_photos, load_photos
-
-
-@dataclass(frozen=True, slots=True)
-class SuperResolveConfig:
-    """One training, read from TOML; paths are relative to the current directory.
-
-    `sizes`: each photo is seen at these multiples of its own size; the smaller, the sharper and the freer of the
-    artefacts of compression.
-    """
-
-    photos: list[str]
-    out: str
-    seed_weights: str = ""
-    teacher: str = ""
-    shape: dict[str, int] = field(default_factory=dict)
-    sizes: list[float] = field(default_factory=lambda: [1.0])
-    steps: int = 100_000
-    minutes: float = 0.0
-    patch: int = 48
-    exact_patches: int = 8
-    sparse_patches: int = 16
-    exact_every: int = 3
-    base_steps: int = 0
-    base_patches: int = 16
-    min_keep: float = 0.03
-    max_keep: float = 0.5
-    optimiser: Literal["muon", "adam"] = "muon"
-    learning_rate: float = 2e-4
-    light_learning_rate: float = 5e-4
-    importance_learning_rate: float = 1e-3
-    guide_weight: float = 0.5
-    ema_decay: float = 0.998
-    checkpoint_every: int = 200
-    random_seed: int = 1
-    dtype: str = "bfloat16"
-    device: str = "cpu"
+from models.training.super_resolve_config import SuperResolveConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +59,17 @@ def train(config_path: Path) -> Path:
     config = read_config(config_path, SuperResolveConfig)
     device = torch.device(config.device)
     model = channels_last(_build(config)).to(device)
-    optimiser = _optimiser(model, config)
-    average = AveragedWeights(model, config.ema_decay)
-    budget = Budget(config.steps, config.minutes)
-    checkpoint = Path(config.out) / "checkpoint.pt"
-    step = resume(checkpoint, model, optimiser, average, budget)
-
     teacher = OnnxTeacher(Path(config.teacher), torch.get_num_threads()) if config.teacher else None
     paths = find_photos(map(Path, config.photos))
     photos = load_photos(paths, teacher, Path(config.out) / "guides", config.sizes)
+    checkpoint = Path(config.out) / "checkpoint.pt"
+    if config.hints and not checkpoint.exists():
+        follow_hints(model, config, photos, device)
+
+    optimiser = _optimiser(model, config)
+    average = AveragedWeights(model, config.ema_decay)
+    budget = Budget(config.steps, config.minutes)
+    step = resume(checkpoint, model, optimiser, average, budget)
     sampler = PatchSampler(photos, config.patch, config.random_seed + step)
     generator = torch.Generator().manual_seed(config.random_seed + step)
 
@@ -183,7 +152,7 @@ def _step_losses(
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         features, context, image = model.light_path(lr)
         logits = model.window_logits(context.detach()).float()
-        full = model.heavy_path(features[exact], context[exact], None) if with_exact else image[exact]
+        full = heavy_path_dense(model, features[exact], context[exact]) if with_exact else image[exact]
     image = image.float()
     fixed = image.detach()
 

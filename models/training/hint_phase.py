@@ -1,0 +1,61 @@
+"""The first phase of a training of SRResNet with hints: the heavy path learns what a teacher computes inside."""
+
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from models.networks.srresnet import SRResNet
+from models.training.hints import Hints, HintTeacher
+from models.training.loop import AveragedWeights, Budget, cosine, resume, save
+from models.training.muon import Muon
+from models.training.photos import PatchSampler, Photo
+from models.training.super_resolve_config import SuperResolveConfig
+
+FORCED_SHARE = 0.6
+"""Share of the steps in which each group of blocks reads the teacher's features; then they read each other's."""
+
+FITTED_PATCHES = 64
+"""Patches from which units are measured and the first tail is solved."""
+
+
+def follow_hints(
+    model: SRResNet, config: SuperResolveConfig, photos: list[Photo], device: torch.device
+) -> None:
+    """Let the heavy path compute anew, what the teacher does; resumes from `hints.pt` in `config.out`.
+
+    Raises:
+        ValueError: the hints do not fit the network, or the teacher does not have them.
+    """
+    teacher = HintTeacher(Path(config.teacher), config.hints, torch.get_num_threads())
+    fitted = PatchSampler(photos, config.patch, config.random_seed).batch(FITTED_PATCHES)[0].to(device)
+    hints = Hints(model, teacher, fitted)
+    hints.prepare(model, fitted)
+    optimiser = Muon([{"params": list(model.body.parameters()), "lr": config.hint_learning_rate}])
+    dtype = getattr(torch, config.dtype)
+    average = AveragedWeights(model, 0.98)
+    budget = Budget(config.hint_steps)
+    checkpoint = Path(config.out) / "hints.pt"
+    step = resume(checkpoint, model, optimiser, average, budget)
+    sampler = PatchSampler(photos, config.patch, config.random_seed + 1 + step)
+    budget.start()
+    with tqdm(initial=step, total=config.hint_steps, desc="hints", unit="step", mininterval=10) as bar:
+        while (progress := budget.progress(step)) < 1:
+            optimiser.param_groups[0]["lr"] = config.hint_learning_rate * cosine(progress)
+            lr = sampler.batch(config.hint_patches)[0].to(device)
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                missed = hints.missed(model, lr, chained=progress >= FORCED_SHARE)
+            optimiser.zero_grad()
+            missed.sum().backward()
+            torch.nn.utils.clip_grad_norm_(model.body.parameters(), 5.0)
+            optimiser.step()
+            step += 1
+            average.update(model, step)
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix_str(" ".join(f"{share:.3f}" for share in missed.tolist()), refresh=False)
+            if step % config.checkpoint_every == 0:
+                save(checkpoint, config, model, optimiser, average, budget, step)
+    save(checkpoint, config, model, optimiser, average, budget, step)
+    model.load_state_dict(average.values)
+    hints.fit_tail(model, fitted)

@@ -1,0 +1,56 @@
+"""What a training of SRResNet is told."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class SuperResolveConfig:
+    """One training, read from TOML; paths are relative to the current directory.
+
+    `sizes`: each photo is seen at these multiples of its own size; the smaller, the sharper and the freer of the
+    artefacts of compression.
+
+    `hints`: names of tensors inside the teacher. Where there are any, the heavy path starts anew as a copy of the
+    teacher's (`models.training.hints`): `hint_steps` of `hint_patches` patches, before the first of `steps`.
+    """
+
+    photos: list[str]
+    out: str
+    seed_weights: str = ""
+    teacher: str = ""
+    shape: dict[str, int] = field(default_factory=dict)
+    sizes: list[float] = field(default_factory=lambda: [1.0])
+    steps: int = 100_000
+    minutes: float = 0.0
+    patch: int = 48
+    exact_patches: int = 8
+    sparse_patches: int = 16
+    exact_every: int = 3
+    base_steps: int = 0
+    base_patches: int = 16
+    min_keep: float = 0.03
+    max_keep: float = 0.5
+    optimiser: Literal["muon", "adam"] = "muon"
+    learning_rate: float = 2e-4
+    light_learning_rate: float = 5e-4
+    importance_learning_rate: float = 1e-3
+    guide_weight: float = 0.5
+    hints: list[str] = field(default_factory=list)
+    hint_steps: int = 2000
+    hint_patches: int = 10
+    hint_learning_rate: float = 4e-3
+    ema_decay: float = 0.998
+    checkpoint_every: int = 200
+    random_seed: int = 1
+    dtype: str = "bfloat16"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ValueError: hints without a teacher.
+        """
+        if self.hints and not self.teacher:
+            raise ValueError("hints are tensors of a teacher: name its ONNX file as `teacher`")
