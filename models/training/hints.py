@@ -218,6 +218,7 @@ def _upsample_linearly(model: SRResNet, weight: Tensor, bias: Tensor) -> None:
     if model.up1.bias is not None:
         model.up1.bias[: 4 * twice] = bias[_nested_order()]
     model.up1_act.weight[:twice] = 1.0
+    model.up2.weight.mul_(0.1)
     model.up2.weight[: 4 * four] = 0.0
     for channel in range(4 * four):
         model.up2.weight[channel, channel, 1, 1] = 1.0

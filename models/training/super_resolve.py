@@ -109,7 +109,9 @@ def _build(config: SuperResolveConfig) -> SRResNet:
 
 
 def _optimiser(model: SRResNet, config: SuperResolveConfig) -> torch.optim.Optimizer:
+    tail = config.tail_learning_rate or config.learning_rate
     rates = {"base": config.light_learning_rate, "importance": config.importance_learning_rate}
+    rates |= dict.fromkeys(("up1", "up2", "tail"), tail)
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         rate = rates.get(name.split(".")[0].split("_")[0], config.learning_rate)

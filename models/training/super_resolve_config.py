@@ -11,6 +11,9 @@ class SuperResolveConfig:
     `sizes`: each photo is seen at these multiples of its own size; the smaller, the sharper and the freer of the
     artefacts of compression.
 
+    `tail_learning_rate`: of the layers after the body, whose inputs are large beside the residual that they yield;
+    `learning_rate` where it is 0.
+
     `hints`: names of tensors inside the teacher. Where there are any, the heavy path starts anew as a copy of the
     teacher's (`models.training.hints`): `hint_steps` of `hint_patches` patches, before the first of `steps`.
     """
@@ -33,6 +36,7 @@ class SuperResolveConfig:
     max_keep: float = 0.5
     optimiser: Literal["muon", "adam"] = "muon"
     learning_rate: float = 2e-4
+    tail_learning_rate: float = 0.0
     light_learning_rate: float = 5e-4
     importance_learning_rate: float = 1e-3
     guide_weight: float = 0.5
