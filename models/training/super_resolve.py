@@ -110,7 +110,8 @@ def _build(config: SuperResolveConfig) -> SRResNet:
 
 def _optimiser(model: SRResNet, config: SuperResolveConfig) -> torch.optim.Optimizer:
     tail = config.tail_learning_rate or config.learning_rate
-    rates = {"base": config.light_learning_rate, "importance": config.importance_learning_rate}
+    rates = {"importance": config.importance_learning_rate}
+    rates |= dict.fromkeys(("head", "base"), config.light_learning_rate)
     rates |= dict.fromkeys(("up1", "up2", "tail"), tail)
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -152,7 +153,8 @@ def _step_losses(
     exact = slice(0, exact_patches)
     sparse = slice(exact_patches, None)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        features, context, image = model.light_path(lr)
+        with torch.set_grad_enabled(config.light_learning_rate > 0):
+            features, context, image = model.light_path(lr)
         logits = model.window_logits(context.detach()).float()
         full = heavy_path_dense(model, features[exact], context[exact]) if with_exact else image[exact]
     image = image.float()
@@ -169,10 +171,11 @@ def _step_losses(
     sparse_output = fixed[sparse] + unpack_pixels(pixels, mask).float()
     sparse_gain = _window_gain(fixed[sparse], sparse_output.detach(), hr[sparse], model.shape.window)
 
-    # Only active cells differ from the detached base, so the mean over them is the mean over all by the share.
+    # Only active cells differ from the detached base. Divided by their share, the loss would be their mean, and the few
+    # cells of a small budget would drown the gradient of all others in noise; by its root, their noise is the same.
     share = mask.float().mean()
     constant = distance(fixed[sparse], sparse)
-    sparse_loss = (distance(sparse_output, sparse) - constant) / share + constant
+    sparse_loss = (distance(sparse_output, sparse) - constant) / share.sqrt() + constant
     predicted = torch.cat([logits[exact].flatten(), logits[sparse][windows]])
     target = torch.cat([gain.flatten(), sparse_gain[windows]])
     return StepLosses(

@@ -14,6 +14,8 @@ class SuperResolveConfig:
     `tail_learning_rate`: of the layers after the body, whose inputs are large beside the residual that they yield;
     `learning_rate` where it is 0.
 
+    `light_learning_rate`: of head and base; they stay as they are where it is 0.
+
     `hints`: names of tensors inside the teacher. Where there are any, the heavy path starts anew as a copy of the
     teacher's (`models.training.hints`): `hint_steps` of `hint_patches` patches, before the first of `steps`.
     """
