@@ -11,6 +11,9 @@ import pytest
 from benchmarks.pages import write_between
 from docs.site_hooks import models_page
 from models.cards import WEIGHTS, load_card
+from models.training.classify import ClassifyConfig
+from models.training.loop import read_config
+from models.training.super_resolve_config import SuperResolveConfig
 from service.settings import OTHER_VARIABLES, PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -93,3 +96,14 @@ def test_tables_are_put_between_their_marks(tmp_path: Path) -> None:
     assert page.read_text() == "a\n<!-- x -->\nnew\n<!-- /x -->\nb"
     with pytest.raises(ValueError, match="y"):
         write_between(page, "y", "new")
+
+
+def test_configurations_in_the_training_guide_are_understood(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        config = tmp_path / "config.toml"
+        config.write_text(block)
+        assert read_config(config, SuperResolveConfig).photos == ["photos"]
+    read_config(ROOT / "models" / "configs" / "super_resolve.toml", SuperResolveConfig)
+    read_config(ROOT / "models" / "configs" / "classify.toml", ClassifyConfig)
