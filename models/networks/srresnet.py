@@ -108,6 +108,13 @@ class SRResNet(nn.Module):
         logits: Tensor = self.importance(context)
         return pool_to_windows(logits, self.shape.window)
 
+    def through_blocks(self, entry: Tensor, mask: Tensor | None) -> Tensor:
+        """What the body's blocks make of features [N, C, H, W]; mask [N, 1, H, W] or None for every cell."""
+        trunk = entry
+        for block in self.residual_blocks:
+            trunk = block(trunk, mask)
+        return trunk
+
     def heavy_path(self, features: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """R(x), [N, 3, 4H, 4W], zero outside the mask [N, 1, H, W] (None: every cell).
 
@@ -120,10 +127,7 @@ class SRResNet(nn.Module):
             entry = mask * entry
             mask2 = expand_from_windows(mask, 2, 2 * mask.shape[2], 2 * mask.shape[3])
             mask4 = expand_from_windows(mask, 4, 4 * mask.shape[2], 4 * mask.shape[3])
-        trunk = entry
-        for block in self.residual_blocks:
-            trunk = block(trunk, mask)
-        trunk = _masked(entry + self.mid(trunk), mask)
+        trunk = _masked(entry + self.mid(self.through_blocks(entry, mask)), mask)
         twice = _masked(self.up1_act(F.pixel_shuffle(self.up1(trunk), 2)), mask2)
         four = _masked(self.up2_act(F.pixel_shuffle(self.up2(twice), 2)), mask4)
         return _masked(self.tail(four), mask4)

@@ -58,7 +58,4 @@ def enlarge(model: SRResNet, trunk: Tensor) -> Tensor:
 def heavy_path_dense(model: SRResNet, features: Tensor, context: Tensor) -> Tensor:
     """R(x), [N, 3, 4H, 4W], from the head's features [N, C, H, W] and the base's [N, c, H, W]."""
     entry = features + model.fuse(context)
-    trunk = entry
-    for block in model.residual_blocks:
-        trunk = block(trunk, None)
-    return enlarge(model, entry + model.mid(trunk))
+    return enlarge(model, entry + model.mid(model.through_blocks(entry, None)))

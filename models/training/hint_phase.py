@@ -22,7 +22,7 @@ FITTED_PATCHES = 64
 def follow_hints(
     model: SRResNet, config: SuperResolveConfig, photos: list[Photo], device: torch.device
 ) -> None:
-    """Let the heavy path compute anew, what the teacher does; resumes from `hints.pt` in `config.out`.
+    """Start the heavy path anew, as a copy of what the teacher computes; resumes from `hints.pt` in `config.out`.
 
     Raises:
         ValueError: the hints do not fit the network, or the teacher does not have them.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.networks.layout import channels_last
 from models.networks.srresnet import SCALE, SRResNet
+from models.training.onnx_session import open_session
 
 FEATURE_LEVEL = 0.03
 """Root mean square of the head's features, beside hints of unit variance: what the hints are polluted by."""
@@ -44,21 +45,15 @@ class HintTeacher:
     def __init__(self, path: Path, names: Sequence[str], threads: int) -> None:
         try:
             import onnx
-            import onnxruntime
         except ImportError as error:
-            raise ImportError("hints need onnx and onnxruntime: pip install 'pixeltier[train]'") from error
+            raise ImportError("hints need onnx: pip install 'pixeltier[train]'") from error
         graph = onnx.load(path)
         known = {name for node in graph.graph.node for name in node.output}
         if unknown := sorted(set(names) - known):
             raise ValueError(f"{path} computes no {', '.join(unknown)}: hints name tensors of its graph")
         for name in names:
             graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(graph.SerializeToString(), threads)
         self._input = self._session.get_inputs()[0].name
         self._outputs = [*names, self._session.get_outputs()[0].name]
 
@@ -134,10 +129,8 @@ class Hints:
         From the teacher's own last features and the base's, it misses a fiftieth of the energy that the base leaves.
         """
         features, context, image = model.light_path(lr)
-        trunk = entry = features + model.fuse(context)
-        for block in model.residual_blocks:
-            trunk = block(trunk, None)
-        _fit_tail(model, trunk, entry, self._teacher(lr)[1] - image)
+        entry = features + model.fuse(context)
+        _fit_tail(model, model.through_blocks(entry, None), entry, self._teacher(lr)[1] - image)
         channels_last(model)
 
 

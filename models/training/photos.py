@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.networks.srresnet import SCALE
+from models.training.onnx_session import open_session
 
 Pixels = npt.NDArray[np.uint8]
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -66,13 +67,7 @@ class OnnxTeacher:
     """A super-resolution network in ONNX (input NCHW RGB in [0, 1]) whose outputs are distilled."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError("a teacher needs onnxruntime: pip install 'pixeltier[train]'") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(path, threads)
         self._input = self._session.get_inputs()[0].name
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
