@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks import back_to_back
 from benchmarks.http_load import Connection, Outcome, closed_loop, open_loop
 from service.pool.cpus import cpu_quota
-from service.pool.dispatcher import resident_bytes
+from service.pool.resident_memory import resident_bytes
 from service.tasks import Task
 from service.tiers.opening import packaged_thresholds
 

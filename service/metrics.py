@@ -23,8 +23,8 @@ from service.api.problems import OUTCOMES
 from service.api.record import STAGES, RequestRecord
 from service.latency_metrics import LatencyMetrics
 from service.operator_metrics import OperatorMetrics
-from service.pool.dispatcher import resident_bytes
 from service.pool.interface import Pool, RestartReason, SlotState
+from service.pool.resident_memory import resident_bytes
 from service.tasks import CUSTOM_TIER, NO_TIER, Task
 from service.tiers.brownout import Level
 from service.tiers.expectations import CurvePoint, expect

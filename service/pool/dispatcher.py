@@ -1,14 +1,12 @@
 """The pool: one bounded queue before W slots, exact accounts of who crashed, nothing accepted lost."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from service.pool.estimate import UNKNOWN_PIXELS, Estimator
 from service.pool.interface import (
@@ -29,6 +27,7 @@ from service.pool.interface import (
 )
 from service.pool.latency import LatencyModel
 from service.pool.queue import AdmissionQueue, Entry
+from service.pool.resident_memory import resident_bytes
 from service.tasks import Task
 from service.worker.messages import Answer, ClassifyAnswer, CompareJob, Job, SuperResolveAnswer
 
@@ -477,14 +476,6 @@ class Dispatcher:
     def _too_big(self, seat: _Seat) -> bool:
         limit = self._limits.slot_memory_bytes
         return bool(limit and seat.slot.pid and resident_bytes(seat.slot.pid) > limit)
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process, 0 where it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-        return pages * 4096
-    return 0
 
 
 def _batch(first: Entry, entry: Entry) -> bool:

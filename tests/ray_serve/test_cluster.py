@@ -1,5 +1,6 @@
 """The application under Ray Serve on a local cluster: two fronts, two slots. Alone: `make ray-test`."""
 
+import importlib
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from tests.e2e.conftest import free_port
 from tests.images import encoded, photo
 from tests.integration.fakes import SLOW, load_fake
 
-ray = pytest.importorskip("ray", reason="pip install 'pixeltier[ray]'")
+ray = importlib.import_module("ray")
 from ray import serve  # noqa: E402
 
 from service.ray.application import Scale, application  # noqa: E402

@@ -1,13 +1,14 @@
 """The parts of the Ray Serve application without a cluster."""
 
 import asyncio
+import importlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-ray = pytest.importorskip("ray", reason="pip install 'pixeltier[ray]'")
+ray = importlib.import_module("ray")
 from ray.exceptions import ActorDiedError  # noqa: E402
 
 from service.pool.interface import SlotDiedError  # noqa: E402

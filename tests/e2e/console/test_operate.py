@@ -1,5 +1,6 @@
 """The operator's view: what a change will do, the change itself, the history, and what happens when two write."""
 
+import importlib
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.e2e.console.conftest import PATIENCE, PHONE, TOKEN, Desk, Opener, at_
 
 CAT = (SAMPLES / "chelsea.jpg").read_bytes()
 
-playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright comes with the dev extra")
+playwright_api = importlib.import_module("playwright.sync_api")
 expect = playwright_api.expect
 expect.set_options(timeout=PATIENCE)
 

@@ -1,5 +1,6 @@
 """The public view: an image in, the tier beside exact, the threshold by hand."""
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.e2e.console.conftest import PATIENCE, PHONE, Desk, Opener, cropped, d
 
 CAT = (SAMPLES / "chelsea.jpg").read_bytes()
 
-playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright comes with the dev extra")
+playwright_api = importlib.import_module("playwright.sync_api")
 expect = playwright_api.expect
 expect.set_options(timeout=PATIENCE)
 
