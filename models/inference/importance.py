@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from models.inference.dense import frozen_copy
 from models.inference.geometry import parents, whole_table
+from models.networks.masks import standard_scores
 from models.networks.resnet18 import ImportanceNet
 from native import ops
 
@@ -23,7 +24,7 @@ class RowImportance:
 
     @torch.inference_mode()
     def __call__(self, stem: Tensor) -> Tensor:
-        """Stem features [N, 64, H, W] to float32 logits [N, 1, ceil(H / window), ceil(W / window)]."""
+        """Stem features [N, 64, H, W] to float32 standard scores [N, 1, ceil(H / window), ceil(W / window)]."""
         count, channels, rows_in, columns_in = stem.shape
         height, width = -(-rows_in // self._window), -(-columns_in // self._window)
         cells = stem.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -38,7 +39,7 @@ class RowImportance:
         up, _ = ops.sparse_conv2d(far, whole_table(count, low, narrow, 1), self._up)
         near[:-1].add_(up.index_select(0, parents(count, height, width))).relu_()
         logits, _ = ops.sparse_conv2d(near, whole_table(count, height, width, 3), self._logit)
-        return logits[:-1].float().view(count, 1, height, width)
+        return standard_scores(logits[:-1].view(count, 1, height, width))
 
 
 def _pack(conv: nn.Conv2d, dtype: torch.dtype, relu: bool = False) -> ops.PackedWeight:

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FLAT_VARIANCE = 1e-4
+"""Added to a variance of logits, so that rounding does not decide about a flat image."""
+
 
 def pool_to_windows(cells: Tensor, window: int) -> Tensor:
     """Average a map [N, 1, H, W] over windows; a ragged last window averages the cells it has.
@@ -26,6 +29,17 @@ def expand_from_windows(windows: Tensor, window: int, height: int, width: int) -
         return windows
     cells = windows.repeat_interleave(window, dim=2).repeat_interleave(window, dim=3)
     return cells[:, :, :height, :width]
+
+
+def standard_scores(logits: Tensor) -> Tensor:
+    """A map [N, 1, h, w] in units of each image's own spread, about its own mean: float32 of the same shape.
+
+    Where the network is unsure of an image its logits are flat, and a high threshold would leave nothing of just the
+    images that need most. An image whose logits are all equal becomes zeros.
+    """
+    values = logits.float()
+    spread, mean = torch.var_mean(values, dim=(2, 3), correction=0, keepdim=True)
+    return (values - mean) * torch.rsqrt(spread + FLAT_VARIANCE)
 
 
 def threshold_mask(importance: Tensor, threshold: Tensor, keep_best: bool) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.masks import expand_from_windows, pool_to_windows
+from models.networks.masks import expand_from_windows, pool_to_windows, standard_scores
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 BLOCKS = 2
@@ -62,7 +62,11 @@ class ImportanceNet(nn.Module):
         self.logit = nn.Conv2d(channels, 1, 3, padding=1)
 
     def forward(self, stem: Tensor) -> Tensor:
-        """Stem features [N, 64, H, W] to logits [N, 1, ceil(H / window), ceil(W / window)]."""
+        """Stem features [N, 64, H, W] to standard scores [N, 1, ceil(H / window), ceil(W / window)], float32."""
+        return standard_scores(self.logits(stem))
+
+    def logits(self, stem: Tensor) -> Tensor:
+        """The same before they are standardised: what the loss of the map is of."""
         mean = pool_to_windows(stem, self.window)
         peak = F.max_pool2d(stem, self.window, self.window, ceil_mode=True)
         near = F.relu(self.near(torch.cat([mean, peak], dim=1)))

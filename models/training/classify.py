@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.networks.layout import channels_last
+from models.networks.masks import standard_scores
 from models.networks.resnet18 import ResNet18, stage_scores
 from models.training.classify_photos import AugmentedBatches, gather_photos
 from models.training.loop import (
@@ -125,12 +126,12 @@ def _losses(
             features = teacher.trunk(teacher.stem(images), None)
             wanted = teacher.classify(features).float()
         stem = model.stem(images)
-        logits = model.importance(stem.detach()).float()
-    target = _activation_map(features.float(), teacher, wanted, logits.shape[-2:])
+        logits = model.importance.logits(stem.detach()).float()
+    target = _activation_map(features.float(), teacher, wanted, (logits.shape[2], logits.shape[3]))
     map_loss = F.binary_cross_entropy_with_logits(logits, target)
     if frozen:
         return map_loss, map_loss.new_zeros(())
-    masks = _random_masks(logits, stem, model.shape.window, config, generator)
+    masks = _random_masks(standard_scores(logits.detach()), stem, model.shape.window, config, generator)
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
         output = model.classify(model.trunk(stem, [mask.to(dtype) for mask in masks])).float()
     return map_loss, F.kl_div(
@@ -148,24 +149,24 @@ def _activation_map(features: Tensor, teacher: ResNet18, logits: Tensor, size: t
 
 
 def _random_masks(
-    logits: Tensor, stem: Tensor, window: int, config: ClassifyConfig, generator: torch.Generator
+    scores: Tensor, stem: Tensor, window: int, config: ClassifyConfig, generator: torch.Generator
 ) -> list[Tensor]:
     """Masks of the four stages: some images exact, the others at log-uniform budgets of the batch's cells.
 
-    Importance is the rank of a logit within the batch: what calibration makes of it afterwards.
+    Importance is the rank of a score within the batch: what calibration makes of it afterwards.
     """
-    count = logits.shape[0]
+    count = scores.shape[0]
     low, high = math.log(config.min_keep), math.log(config.max_keep)
-    keep = torch.exp(low + (high - low) * torch.rand(count, generator=generator)).to(logits.device)
+    keep = torch.exp(low + (high - low) * torch.rand(count, generator=generator)).to(scores.device)
     keep[: round(config.exact_share * count)] = 1.0
-    order = logits.detach().flatten().argsort()
+    order = scores.flatten().argsort()
     importance = torch.empty_like(order, dtype=torch.float32)
-    importance[order] = torch.linspace(0, 1, len(order), device=logits.device)
-    importance = importance.view_as(logits)
+    importance[order] = torch.linspace(0, 1, len(order), device=scores.device)
+    importance = importance.view_as(scores)
     best = importance.flatten(1).amax(1)
     threshold = torch.minimum(1 - keep, best)
     masks = []
-    for scores in stage_scores(importance, window, stem.shape[2], stem.shape[3]):
-        reach = torch.minimum(threshold, scores.flatten(1).amax(1)).view(-1, 1, 1, 1)
-        masks.append((scores >= reach).float())
+    for stage in stage_scores(importance, window, stem.shape[2], stem.shape[3]):
+        reach = torch.minimum(threshold, stage.flatten(1).amax(1)).view(-1, 1, 1, 1)
+        masks.append((stage >= reach).float())
     return masks

@@ -1,7 +1,9 @@
 """The operator's view: what a change will do, the change itself, the history, and what happens when two write."""
 
 import importlib
+import json
 import re
+import tomllib
 from typing import Any
 
 import httpx
@@ -11,6 +13,12 @@ from tests.e2e.conftest import SAMPLES, Served
 from tests.e2e.console.conftest import PATIENCE, PHONE, TOKEN, Desk, Opener, at_desk
 
 CAT = (SAMPLES / "chelsea.jpg").read_bytes()
+ROOT = SAMPLES.parents[1]
+SHIPPED = {
+    tier["name"]: tier["thresholds"]["classify"]
+    for tier in tomllib.loads((ROOT / "service" / "tiers" / "default.toml").read_text())["tiers"]
+}
+BALANCED, FAST, FASTEST = (SHIPPED[name] for name in ("balanced", "fast", "fastest"))
 
 playwright_api = importlib.import_module("playwright.sync_api")
 expect = playwright_api.expect
@@ -65,10 +73,10 @@ def test_drag_predict_save_see_it_act_and_roll_back(operator: Any, desk: Desk) -
     operator.mouse.move(box["x"] + 60, box["y"] + 40, steps=6)
     operator.mouse.up()
     chosen = float(threshold(operator, "fast").input_value())
-    assert 0.55 < chosen <= 0.65
+    assert FAST < chosen <= FASTEST
     predicted = operator.locator(".predicted[data-tier=fast]")
     expect(predicted).to_contain_text("MACs saved, curve")
-    expect(predicted).to_contain_text(f"0.55 → {chosen:g}")
+    expect(predicted).to_contain_text(f"{FAST:g} → {chosen:g}")
     expect(operator.get_by_role("button", name="Save as version")).to_be_disabled()  # no reason yet
     save(operator, "fast may skip more")
     version = before["version"] + 1
@@ -84,11 +92,11 @@ def test_drag_predict_save_see_it_act_and_roll_back(operator: Any, desk: Desk) -
     expect(newest).to_contain_text("alice")
     older = operator.locator(f".history [data-version='{before['version']}']")
     older.get_by_role("button", name="Compare").click()
-    expect(older.locator(".version-details")).to_contain_text(f"{chosen:g} → 0.55")
+    expect(older.locator(".version-details")).to_contain_text(f"{chosen:g} → {FAST:g}")
     older.get_by_label("Reason for the rollback").fill("it lost too much")
     older.get_by_role("button", name="Roll back to").click()
     in_force(operator, version + 1)
-    assert float(threshold(operator, "fast").input_value()) == 0.55
+    assert float(threshold(operator, "fast").input_value()) == FAST
     assert desk.table()["document"] == before["document"]
     assert desk.table()["reason"] == "it lost too much"
 
@@ -97,19 +105,22 @@ def test_points_move_by_keyboard_and_stop_at_their_neighbours(operator: Any) -> 
     fast = point(operator, "fast")
     fast.focus()
     for key, value in (
-        ("ArrowRight", "0.56"),
-        ("ArrowLeft", "0.55"),
-        ("Shift+ArrowLeft", "0.5"),
-        ("End", "0.65"),
-        ("Home", "0.45"),
+        ("ArrowRight", FAST + 0.01),
+        ("ArrowLeft", FAST),
+        ("Shift+ArrowLeft", FAST - 0.05),
+        ("End", FASTEST),
+        ("Home", BALANCED),
     ):
         operator.keyboard.press(key)
-        expect(fast).to_have_attribute("aria-valuenow", value)
-    expect(threshold(operator, "fast")).to_have_value("0.45")
-    expect(fast).to_have_attribute("aria-valuetext", "0.45: saves 40.4 %, Top-1 71.1 %")
+        expect(fast).to_have_attribute("aria-valuenow", f"{value:g}")
+    expect(threshold(operator, "fast")).to_have_value(f"{BALANCED:g}")
+    card = json.loads((ROOT / "models" / "weights" / "resnet18.json").read_text())
+    (row,) = (row for row in card["expectations"] if row["threshold"] == BALANCED)
+    saved, top1 = 100 * row["macs_saved"], 100 * row["metrics"]["top1"]
+    expect(fast).to_have_attribute("aria-valuetext", f"{BALANCED:g}: saves {saved:.1f} %, Top-1 {top1:.1f} %")
     assert operator.evaluate("document.activeElement.dataset.tier") == "fast"
     operator.get_by_role("button", name="Discard").click()
-    expect(threshold(operator, "fast")).to_have_value("0.55")
+    expect(threshold(operator, "fast")).to_have_value(f"{FAST:g}")
     expect(operator.get_by_text("Nothing changed yet.")).to_be_visible()
 
 
@@ -119,7 +130,7 @@ def test_a_table_out_of_order_is_refused_before_it_is_saved(operator: Any) -> No
     operator.get_by_label("Reason", exact=True).fill("a mistake")
     expect(operator.get_by_role("button", name="Save as version")).to_be_disabled()
     operator.get_by_role("button", name="Undo fast · classify · threshold").click()
-    expect(threshold(operator, "fast")).to_have_value("0.55")
+    expect(threshold(operator, "fast")).to_have_value(f"{FAST:g}")
 
 
 def test_goals(operator: Any, desk: Desk) -> None:

@@ -1,10 +1,16 @@
 """Masks are nested, budgets are met, windows come back as cells."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.networks.masks import expand_from_windows, pool_to_windows, threshold_mask, top_share_mask
+from models.networks.masks import (
+    expand_from_windows,
+    pool_to_windows,
+    standard_scores,
+    threshold_mask,
+    top_share_mask,
+)
 from models.networks.resnet18 import stage_scores, stage_sizes
 from native import ops
 
@@ -62,3 +68,29 @@ def test_windows_and_cells() -> None:
         [3.0, 3.0, 5.0, 5.0, 6.5],
         [10.5, 10.5, 12.5, 12.5, 14.0],
     ]
+
+
+@settings(deadline=None)
+@given(
+    height=st.integers(1, 12),
+    width=st.integers(1, 12),
+    scale=st.floats(1, 100),
+    shift=st.floats(-100, 100),
+    seed=st.integers(0, 2**31),
+)
+def test_scores_do_not_depend_on_how_sure_a_map_is(
+    height: int, width: int, scale: float, shift: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 1, height, width, generator=generator)
+    scores = standard_scores(logits)
+    assert scores.isfinite().all()
+    torch.testing.assert_close(scores.mean((2, 3)), torch.zeros(2, 1), atol=1e-4, rtol=0)
+    if height * width > 1 and logits.var((2, 3), correction=0).min() > 0.1:
+        torch.testing.assert_close(scores.var((2, 3), correction=0), torch.ones(2, 1), atol=2e-3, rtol=0)
+        torch.testing.assert_close(standard_scores(scale * logits + shift), scores, atol=5e-3, rtol=0)
+    torch.testing.assert_close(standard_scores(logits[:1]), scores[:1])
+
+
+def test_a_flat_map_has_no_favourites() -> None:
+    assert standard_scores(torch.full((1, 1, 3, 4), 7.3)).tolist() == torch.zeros(1, 1, 3, 4).tolist()

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from models.checkpoints import load_srresnet
-from models.engine import SuperResolver
+from models.checkpoints import load_resnet18, load_srresnet
+from models.engine import Classifier, SuperResolver
 from models.networks.masks import expand_from_windows
 from models.networks.resnet18 import ResNet18, ResNet18Shape, fold_batch_norm
 from models.networks.srresnet import SRResNet, SRResNetShape, deepen_from_seed
-from models.training import super_resolve
+from models.training import classify, super_resolve
 from models.training.export import calibrate
 from models.training.loop import load_checkpoint
 from models.training.packed import heavy_path_packed, unpack_pixels
@@ -100,6 +100,33 @@ def test_training_resumes_and_its_checkpoint_can_be_served(tmp_path: Path, photo
     assert load_srresnet(out)[1] == card
     resolver = SuperResolver.load(out)
     assert resolver.upscale(np.zeros((5, 6, 3), np.uint8), 0.5).image.shape == (20, 24, 3)
+
+
+def test_the_classifier_resumes_and_can_be_served(tmp_path: Path, photos: Path) -> None:
+    torch.manual_seed(0)
+    start, out = tmp_path / "start.pth", tmp_path / "run"
+    torch.save(ResNet18(ResNet18Shape(classes=5, importance_channels=16)).state_dict(), start)
+    config = tmp_path / "config.toml"
+    settings = (
+        f'start_weights = "{start}"\nphotos = ["{photos}"]\nout = "{out}"\nbatch = 3\nlearning_rate = 1e-3\n'
+        "importance_only = 0.4\ndtype = 'float32'\nshape = {importance_channels = 16}\n"
+    )
+    config.write_text(settings + "steps = 2\n")
+    checkpoint = classify.train(config)
+    config.write_text(settings + "steps = 4\n")
+    assert classify.train(config) == checkpoint
+    state = load_checkpoint(checkpoint)
+    assert state is not None
+    assert state["step"] == 4
+    before = torch.load(start, weights_only=True)
+    moved = {name for name, value in state["model"].items() if not torch.equal(value, before[name])}
+    assert {"layer1.0.conv1.weight", "layer4.1.conv2.weight", "importance.logit.weight"} <= moved
+
+    out = tmp_path / "weights"
+    card = calibrate("classify", checkpoint, sorted(photos.iterdir()), out, "0.0.1", "three photos")
+    assert load_resnet18(out)[1] == card
+    (found,) = Classifier.load(out).classify([np.zeros((224, 224, 3), np.uint8)], [0.5])
+    assert found.probabilities.shape == (5,)
 
 
 def test_a_misspelt_key_is_named(tmp_path: Path) -> None:
