@@ -130,7 +130,7 @@ def tried_out(page: Any) -> None:
     page.get_by_role("button", name="Open").click()
     page.locator(".tile").first.wait_for()
     page.wait_for_timeout(9_000)  # a few live readings for the small lines
-    page.get_by_role("spinbutton", name="fast: threshold").fill("0.6")
+    page.get_by_role("spinbutton", name="fast: threshold").fill("0.68")
     page.locator(".predicted").wait_for()
     page.get_by_label("Reason", exact=True).fill("fast may skip a little more")
     page.wait_for_timeout(500)
