@@ -4,6 +4,7 @@ import importlib
 import io
 import os
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,13 @@ import pytest
 from PIL import Image
 
 from tests.e2e.conftest import SAMPLES, serve
+
+ROOT = SAMPLES.parents[1]
+
+SHIPPED: dict[str, float] = {
+    tier["name"]: tier["thresholds"]["classify"]
+    for tier in tomllib.loads((ROOT / "service" / "tiers" / "default.toml").read_text())["tiers"]
+}
 
 TOKEN = "token-of-alice-for-the-tests"
 

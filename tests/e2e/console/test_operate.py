@@ -3,21 +3,15 @@
 import importlib
 import json
 import re
-import tomllib
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.e2e.conftest import SAMPLES, Served
-from tests.e2e.console.conftest import PATIENCE, PHONE, TOKEN, Desk, Opener, at_desk
+from tests.e2e.console.conftest import PATIENCE, PHONE, ROOT, SHIPPED, TOKEN, Desk, Opener, at_desk
 
 CAT = (SAMPLES / "chelsea.jpg").read_bytes()
-ROOT = SAMPLES.parents[1]
-SHIPPED = {
-    tier["name"]: tier["thresholds"]["classify"]
-    for tier in tomllib.loads((ROOT / "service" / "tiers" / "default.toml").read_text())["tiers"]
-}
 BALANCED, FAST, FASTEST = (SHIPPED[name] for name in ("balanced", "fast", "fastest"))
 
 playwright_api = importlib.import_module("playwright.sync_api")
