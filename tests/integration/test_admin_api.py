@@ -221,7 +221,7 @@ async def test_of_writers_at_once_exactly_one_wins(tmp_path: Path) -> None:
     async with desk(tmp_path) as client:
         for round_ in range(1, 4):
             bodies = [
-                # None of them is in force before its round: what changes nothing makes no version, and wins beside another.
+                # None is in force before its round: what changes nothing makes no version, and wins beside another.
                 {"tiers": {"fast": {"thresholds": {"classify": 0.46 + 0.01 * round_ + 0.001 * n}}}}
                 for n in range(8)
             ]
