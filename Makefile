@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-NATIVE := $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cmake' -o -name CMakeLists.txt)
+NAMESPACE := build/namespace/pixeltier
+NATIVE := $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cmake' -o -name '*.in' -o -name CMakeLists.txt)
 
 .PHONY: stack dashboards-picture
 .PHONY: docs image-test ray-test audit sbom fuzz
@@ -20,12 +21,18 @@ stack: $(VENV)/.built
 test: $(VENV)/.developing
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.developing
+lint: $(VENV)/.developing $(NAMESPACE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=build/namespace $(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(filter %.cpp %.h %.cu,$(NATIVE))
+
+# The package as it is installed, for tools that read sources: links to the folders that the build maps.
+$(NAMESPACE): $(wildcard distribution/pixeltier/*.py)
+	mkdir -p $@
+	ln -sfn $(addprefix ../../../,native models service $(wildcard distribution/pixeltier/*.py)) $@
+	touch $@
 
 # The kernel tests with every memory access and every undefined operation checked; builds a second extension.
 SANITIZED := build/sanitized

@@ -50,13 +50,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args()
 
-    from models.host_memory import keep_freed_memory
-    from service.worker import slot
-    from service.worker.messages import ClassifyAnswer, ClassifyJob, Job, SuperResolveAnswer, SuperResolveJob
+    from pixeltier.models.host_memory import keep_freed_memory
+    from pixeltier.service.work.messages import (
+        ClassifyAnswer,
+        ClassifyJob,
+        Job,
+        SuperResolveAnswer,
+        SuperResolveJob,
+    )
+    from pixeltier.service.worker import startup
 
-    slot.prepare(spec := slot.Spec(threads=options.threads))
+    startup.prepare(spec := startup.Spec(threads=options.threads))
     keep_freed_memory()
-    worker, _ = slot.open_worker(spec)
+    runner, _ = startup.open_runner(spec)
     body = options.body.read_bytes()
     job: Job
     if options.task == "classify":
@@ -66,7 +72,7 @@ def main() -> None:
 
     def once() -> tuple[float, float]:
         started = time.perf_counter()
-        (answer,) = worker.execute((job,))
+        (answer,) = runner.execute((job,))
         took = (time.perf_counter() - started) * 1000
         if not isinstance(answer, ClassifyAnswer | SuperResolveAnswer):
             raise SystemExit(f"the job failed: {answer}")

@@ -120,7 +120,9 @@ async def run(url: str, token: str, options: argparse.Namespace) -> list[Outcome
                 "tiers": {options.tier: {"floor": options.floor}},
                 "brownout": {**RULES, "enabled": brownout},
             }
-            answer = await client.patch("/admin/v1/tiers", json=body, headers={"if-match": "*"})
+            answer = await client.patch(
+                "/admin/v1/tiers", json=body, headers={"if-match": "*", "x-change-reason": "the benchmark"}
+            )
             answer.raise_for_status()
             outcomes.append(
                 await overload(

@@ -21,10 +21,10 @@ from PIL import Image
 
 from benchmarks import back_to_back
 from benchmarks.http_load import Connection, Outcome, closed_loop, open_loop
-from service.pool.cpus import cpu_quota
-from service.pool.resident_memory import resident_bytes
-from service.tasks import Task
-from service.tiers.opening import packaged_thresholds
+from pixeltier.service.configuration.cpus import cpu_quota
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.resident_memory import resident_bytes
+from pixeltier.service.tiers.opening import packaged_thresholds
 
 JPEG = "Content-Type: image/jpeg\r\n"
 CLASSIFY = "/v1/classify?tier={tier}"
@@ -326,7 +326,7 @@ def _slot_pids(url: str) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_bytes().split(b"\0")
-            if b"service.cli" in command and str(port).encode() in command:
+            if b"pixeltier.service.command_line" in command and str(port).encode() in command:
                 children = _children(int(process.name))
                 return [max(children, key=resident_bytes)]
     raise SystemExit("the service's slots cannot be found")

@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from benchmarks.rivals import PlainResNet18, prepare
-from models.checkpoints import load_resnet18
-from models.engine import inference_dtype
-from models.images import DEVIATION, MEAN, classify_input
+from pixeltier.models.checkpoints import load_classification
+from pixeltier.models.images import DEVIATION, MEAN, classify_input
+from pixeltier.models.precision import FAST_BF16
+from pixeltier.native import cpu_isa
 
 THREADS = "DENSE_SERVER_THREADS"
 
@@ -32,9 +33,10 @@ class Dense(litserve.LitAPI):  # type: ignore[misc]
         del device
         threads = int(os.environ[THREADS])
         torch.set_num_threads(threads)
-        model, _ = load_resnet18(None)
+        model, _ = load_classification(None)
         example = torch.zeros(1, 3, 224, 224)
-        run = prepare("torch", PlainResNet18(model), example, inference_dtype("auto"), threads)
+        dtype = torch.bfloat16 if cpu_isa() in FAST_BF16 else torch.float32
+        run = prepare("torch", PlainResNet18(model.refinement), example, dtype, threads)
         if run is None:
             raise SystemExit("torch does not run this precision")
         self.run = run

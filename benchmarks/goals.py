@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from models.cards import load_card
-from service.tasks import Task
-from service.tiers.goals import GoalError, resolve_rule
-from service.tiers.schema import ClassifyRule, SuperResolveRule
+from pixeltier.models.cards import load_card
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers.goals import GoalError, resolve_rule
+from pixeltier.service.tiers.schema import ClassifyRule, SuperResolveRule
 
 METRICS = {
     "max_psnr_drop_db": "psnr_y",
@@ -37,9 +37,9 @@ def measure(options: argparse.Namespace, thresholds: list[float]) -> dict[float,
 
 
 def _super_resolve(options: argparse.Namespace, thresholds: list[float]) -> dict[float, dict[str, float]]:
-    from models.engine import SuperResolver
-    from models.evaluation.metrics import luma, psnr, ssim
-    from models.evaluation.super_resolve import image_pairs
+    from pixeltier.models.engine import SuperResolver
+    from pixeltier.models.evaluation.metrics import luma, psnr, ssim
+    from pixeltier.models.evaluation.super_resolve import image_pairs
 
     resolver = SuperResolver.load()
     dense, executed = 0, dict.fromkeys(thresholds, 0)
@@ -61,9 +61,9 @@ def _super_resolve(options: argparse.Namespace, thresholds: list[float]) -> dict
 
 
 def _classify(options: argparse.Namespace, thresholds: list[float]) -> dict[float, dict[str, float]]:
-    from models.engine import Classifier
-    from models.evaluation.classify import labelled_photos
-    from models.images import classify_input
+    from pixeltier.models.engine import Classifier
+    from pixeltier.models.evaluation.classify import labelled_photos
+    from pixeltier.models.images import classify_input
 
     photos, labels = labelled_photos(options.data, options.images, options.split)
     classifier = Classifier.load()

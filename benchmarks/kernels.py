@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 
-import native
-from native import ops
+from pixeltier import native
+from pixeltier.native import ops
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

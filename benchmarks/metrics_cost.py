@@ -25,12 +25,12 @@ import httpx
 
 from benchmarks.monitoring import free_port
 from benchmarks.service import image
-from service import catalogue
-from service.api.record import RequestRecord
-from service.metrics import Metrics
-from service.tasks import Task
-from service.tiers.opening import open_store
-from service.worker.messages import Timings, Work
+from pixeltier.service import catalogue
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.metrics import Metrics
+from pixeltier.service.telemetry.record import RequestRecord
+from pixeltier.service.tiers.opening import open_store
+from pixeltier.service.work.messages import Timings, Work
 
 SCRAPE_S = 15.0
 """As deploy/prometheus/prometheus.yml has it."""
@@ -39,10 +39,10 @@ SCRAPES = 40
 
 SILENT = """
 import sys
-from service.metrics import Metrics
+from pixeltier.service.telemetry.metrics import Metrics
 for name in ("begun", "observe", "batch_started"):
     setattr(Metrics, name, lambda *_, **__: None)
-from service.cli import main
+from pixeltier.service.command_line.main import main
 sys.exit(main())
 """
 
@@ -64,7 +64,7 @@ def counting_us(repeats: int) -> float:
     record = RequestRecord(
         "x", 1, task=Task.CLASSIFY, tier="fast", tier_effective="fast", threshold=0.55, work=work
     )
-    record.queue_ms, record.slot_ms, record.predicted_slot_ms = 0.3, 7.5, 7.0
+    record.queue_ms, record.worker_ms, record.predicted_worker_ms = 0.3, 7.5, 7.0
     best = float("inf")
     for _ in range(5):
         started = time.process_time()
@@ -98,7 +98,7 @@ def cpu_seconds(pid: int, *, whole: bool) -> float:
 def service(*, counting: bool) -> Iterator[tuple[str, int]]:
     """A service on a free port, and its process; one that does not count where asked."""
     port = free_port()
-    program = ["-m", "service.cli"] if counting else ["-c", SILENT]
+    program = ["-m", "pixeltier.service.command_line"] if counting else ["-c", SILENT]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIXELTIER_")}
     process = subprocess.Popen(
         [sys.executable, *program, "serve", "--port", str(port), "--log-level", "warning"],

@@ -7,32 +7,29 @@ rivals from float tensor to float tensor. Every figure is a median over rounds i
 """
 
 import argparse
-import gc
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from benchmarks.pages import write_between
 from benchmarks.rivals import ENGINES, PlainResNet18, PlainSRResNet, prepare
-from models.budgets import Budget
-from models.checkpoints import load_resnet18, load_srresnet
-from models.engine import Classifier, SuperResolver
-from models.host_memory import keep_freed_memory
-from models.images import classify_input
-from models.inference.dense import frozen_copy
-from native import cpu_isa
-from service.tasks import Task
-from service.tiers.opening import packaged_thresholds
+from pixeltier.models.budgets import Budget
+from pixeltier.models.checkpoints import load_classification, load_super_resolution
+from pixeltier.models.engine import Classifier, SuperResolver
+from pixeltier.models.evaluation.interleaved import Timed, interleaved
+from pixeltier.models.host_memory import keep_freed_memory
+from pixeltier.models.images import classify_input
+from pixeltier.models.inference.dense import frozen_copy
+from pixeltier.native import cpu_isa
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers.opening import packaged_thresholds
 
 PHOTO = Path(__file__).parents[1] / "docs/samples/astronaut.jpg"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -40,14 +37,6 @@ SR_SIZES = [(64, 64), (128, 128), (270, 480)]
 BATCHES = [1, 8]
 BUDGETS = {"srresnet": (0.1,), "resnet18": (0.5, 0.3)}
 """Shares of the dense MACs that are asked for beside the tiers: what saved MACs are worth at a stated saving."""
-PAUSE = 0.05
-"""Seconds before each run: an engine's threads spin for a while after theirs, and would slow down the next one."""
-
-WAKE_BELOW = 0.2
-"""Seconds: a run shorter than this has one before it that does not count. To wake threads that sleep takes up to 10 ms
-where the system puts two of them on one processor first, which is no engine's speed."""
-
-Timed = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +187,7 @@ def _case(row: Row) -> tuple[str, str, int, int, str]:
 def _srresnet(height: int, width: int, threads: int, dtype: str, options: argparse.Namespace) -> list[Row]:
     with Image.open(PHOTO) as image:
         pixels = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
-    model, card = load_srresnet()
+    model, card = load_super_resolution()
     resolver = SuperResolver(model, card, dtype)  # type: ignore[arg-type]
     example = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float().contiguous() / 255
     ours = {
@@ -209,7 +198,7 @@ def _srresnet(height: int, width: int, threads: int, dtype: str, options: argpar
         limit = Budget(ratio)
         ours[f"macs <= {ratio}"] = lambda b=limit: resolver.upscale_within(pixels, 0.0, b)  # type: ignore[misc]
     saved = {tier: run().macs_saved for tier, run in ours.items()}
-    network = frozen_copy(PlainSRResNet(model), torch.float32)
+    network = frozen_copy(PlainSRResNet(model.refinement), torch.float32)
     rivals = _rivals(network, example, dtype, threads, options)
     return _measure("srresnet", f"{width}x{height}", 1, threads, dtype, ours, saved, rivals, options.seconds)
 
@@ -217,7 +206,7 @@ def _srresnet(height: int, width: int, threads: int, dtype: str, options: argpar
 def _resnet18(batch: int, threads: int, dtype: str, options: argparse.Namespace) -> list[Row]:
     with Image.open(PHOTO) as image:
         pixels = [classify_input(image.convert("RGB").rotate(3 * index)) for index in range(batch)]
-    model, card = load_resnet18()
+    model, card = load_classification()
     classifier = Classifier(model, card, dtype)  # type: ignore[arg-type]
     example = torch.randn(batch, 3, 224, 224)
     ours = {
@@ -231,7 +220,7 @@ def _resnet18(batch: int, threads: int, dtype: str, options: argparse.Namespace)
     for tier, run in ours.items():
         results = run()
         saved[tier] = 1 - sum(r.macs_executed for r in results) / sum(r.macs_dense for r in results)
-    network = frozen_copy(PlainResNet18(model), torch.float32)
+    network = frozen_copy(PlainResNet18(model.refinement), torch.float32)
     rivals = _rivals(network, example, dtype, threads, options)
     return _measure("resnet18", "224x224", batch, threads, dtype, ours, saved, rivals, options.seconds)
 
@@ -260,7 +249,7 @@ def _measure(
 ) -> list[Row]:
     cases = [("pixeltier", tier, run) for tier, run in ours.items()]
     cases += [(engine, None, run) for engine, run in rivals.items()]  # type: ignore[misc]
-    times = _interleaved(
+    times = interleaved(
         [run for _, _, run in cases], seconds, f"{model} {size} x{batch} {dtype} {threads} threads"
     )
     return [
@@ -279,31 +268,6 @@ def _measure(
         )
         for (engine, tier, _), samples in zip(cases, times, strict=True)
     ]
-
-
-def _interleaved(runs: list[Timed], seconds: float, label: str) -> list[list[float]]:
-    """Milliseconds of each run; rounds in which every run has its turn, until the time is up (5 at least)."""
-    short = []
-    for run in runs:
-        run()
-        start = time.perf_counter()
-        run()
-        short.append(time.perf_counter() - start < WAKE_BELOW)
-    times: list[list[float]] = [[] for _ in runs]
-    gc.collect()
-    end = time.perf_counter() + seconds
-    bar = tqdm(desc=label, unit="round")
-    while len(times[0]) < 5 or time.perf_counter() < end:
-        for run, samples, wakes in zip(runs, times, short, strict=True):
-            time.sleep(PAUSE)
-            if wakes:
-                run()
-            start = time.perf_counter()
-            run()
-            samples.append(1000 * (time.perf_counter() - start))
-        bar.update()
-    bar.close()
-    return times
 
 
 def _tiers(task: Task) -> dict[str, float]:

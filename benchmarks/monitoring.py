@@ -21,6 +21,9 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers.opening import packaged_thresholds
+
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "docs" / "samples"
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
@@ -40,6 +43,8 @@ class Stack:
     prometheus: str
     token: str
     process: "subprocess.Popen[str]"
+    said: str = ""
+    """What it printed when it was ready."""
 
 
 def free_port() -> int:
@@ -80,7 +85,8 @@ def stack(state: Path, scrape_interval: str = "1s") -> Iterator[Stack]:
                 break
         else:
             raise RuntimeError(f"the stack did not start: {''.join(said)}")
-        yield Stack(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{prometheus_port}", token, process)
+        addresses = (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{prometheus_port}")
+        yield Stack(*addresses, token, process, "".join(said))
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -131,7 +137,9 @@ class Load:
         images = {"classify": pictures(chance, 12, 96, 300), "super-resolve": pictures(chance, 8, 40, 72)}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         async with httpx.AsyncClient(base_url=running.url, limits=limits, timeout=60) as client:
-            await patch(client, running.token, {"shadow": {"share": 0.4, "thresholds": CANDIDATES}})
+            await patch(
+                client, running.token, {"shadow": {"share": 0.4, "thresholds": between("balanced", "fast")}}
+            )
             jobs = [asyncio.create_task(self._operate(client, running.token))]
             begun = due = time.monotonic()
             while (
@@ -143,16 +151,14 @@ class Load:
 
     async def _operate(self, client: httpx.AsyncClient, token: str) -> None:
         await asyncio.sleep(0.25 * self.seconds)
-        await patch(
-            client, token, {"tiers": {"fast": {"thresholds": {"classify": 0.6, "super-resolve": 0.9}}}}
-        )
+        await patch(client, token, {"tiers": {"fast": {"thresholds": between("fast", "fastest")}}})
         await asyncio.sleep(0.15 * self.seconds)
         brownout = {"enabled": True, "enter_wait_s": 0.2, "exit_wait_s": 0.05, "rise_s": 0.2, "fall_s": 2.0}
         await patch(client, token, {"brownout": brownout})
         refused = await client.patch(
             "/admin/v1/tiers",
             headers={"Authorization": f"Bearer {token}", "If-Match": "*"},
-            json={"tiers": {"fast": {"thresholds": {"classify": 0.1}}}},
+            json={"tiers": {"fast": {"thresholds": {"classify": 0.1}}}, "reason": "a mistake"},
         )
         assert refused.status_code == 422, refused.text
 
@@ -178,7 +184,10 @@ class Load:
         self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
 
 
-CANDIDATES = {"classify": 0.65, "super-resolve": 0.95}
+def between(slower: str, faster: str) -> dict[str, float]:
+    """Of each task, the threshold halfway between two packaged tiers."""
+    tables = {task.value: packaged_thresholds(task) for task in Task}
+    return {task: (table[slower] + table[faster]) / 2 for task, table in tables.items()}
 
 
 async def patch(client: httpx.AsyncClient, token: str, change: dict[str, Any]) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from models.cards import load_labels
-from models.engine import Classifier, SuperResolver
-from models.images import classify_input
-from service.tasks import Task
-from service.tiers.opening import packaged_thresholds
+from pixeltier.models.cards import load_labels
+from pixeltier.models.engine import Classifier, SuperResolver
+from pixeltier.models.images import classify_input
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers.opening import packaged_thresholds
 
 PANEL = 448
 CAPTION = 44

@@ -18,14 +18,15 @@ from PIL import Image
 
 from benchmarks.models import PHOTO
 from benchmarks.pages import write_between
-from models.engine import Classifier, Precision, SuperResolver
-from models.host_memory import keep_freed_memory
-from models.images import classify_input
-from models.networks.masks import expand_from_windows
-from models.networks.resnet18 import stage_scores, stage_sizes
-from native import cpu_isa, ops
-from service.tasks import Task
-from service.tiers.opening import packaged_thresholds
+from pixeltier.models.engine import Classifier, SuperResolver
+from pixeltier.models.host_memory import keep_freed_memory
+from pixeltier.models.images import classify_input
+from pixeltier.models.networks.masks import expand_from_windows
+from pixeltier.models.networks.resnet18 import stage_scores, stage_sizes
+from pixeltier.models.precision import Precision
+from pixeltier.native import cpu_isa, ops
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers.opening import packaged_thresholds
 
 HEAD = (
     "| model | size | batch | dtype | exact ms | importance ms | plan ms, tier fast | share of exact |\n"
@@ -50,15 +51,17 @@ def classification(batch: int, dtype: Precision, seconds: float) -> str:
         seen = [classify_input(image.convert("RGB").rotate(3 * index)) for index in range(batch)]
     classifier = Classifier.load(precision=dtype)
     network, calibrate = classifier._network, classifier._calibrate
-    stem = network.stem(torch.from_numpy(np.stack(seen)))
-    importance = calibrate(network.window_logits(stem))
+    pixels = torch.from_numpy(np.stack(seen))
+    answer = network.base(pixels)
+    size = pixels.shape[1], pixels.shape[2]
+    importance = calibrate(network.window_logits(answer, *size))
     thresholds = torch.full((batch,), packaged_thresholds(Task.CLASSIFY)["fast"])
-    height, width = stem.shape[2:]
+    height, width = stage_sizes(*(-(-side // 4) for side in size))[0]
 
     def plan() -> None:
         scores = stage_scores(importance, network.shape.window, height, width)
         for stage, (rows, columns) in enumerate(stage_sizes(height, width)):
-            active = ops.plan(scores[stage][:, 0].contiguous(), thresholds, keep_best=True)
+            active = ops.plan(scores[stage][:, 0].contiguous(), thresholds)
             if stage > 0:
                 ops.dense_table(active, batch, 2 * rows, 2 * columns, 3, 2)
             ops.tile_table(active, batch, rows, columns, packed=True)
@@ -66,7 +69,7 @@ def classification(batch: int, dtype: Precision, seconds: float) -> str:
 
     exact = median_ms(lambda: classifier.classify(seen, [0.0] * batch), seconds)
     with torch.inference_mode():
-        map_ms = median_ms(lambda: calibrate(network.window_logits(stem)), seconds)
+        map_ms = median_ms(lambda: calibrate(network.window_logits(answer, *size)), seconds)
         plan_ms = median_ms(plan, seconds)
     return _line("resnet18", "224x224", batch, dtype, exact, map_ms, plan_ms)
 
@@ -78,12 +81,9 @@ def super_resolution(width: int, height: int, dtype: Precision, seconds: float) 
     resolver = SuperResolver.load(precision=dtype)
     network, calibrate = resolver._network, resolver._calibrate
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255)
-    light = network.light_path(x)
-    windows = calibrate(network.window_logits(light))
+    answer = network.base(x)
+    windows = calibrate(network.window_logits(answer))
     threshold = torch.tensor([packaged_thresholds(Task.SUPER_RESOLVE)["fast"]])
-
-    paths = network._light  # type: ignore[attr-defined]
-    where = paths.around(height, width)
 
     def plan() -> None:
         cells = expand_from_windows(windows, network.shape.window, height, width)[:, 0].contiguous()
@@ -94,9 +94,7 @@ def super_resolution(width: int, height: int, dtype: Precision, seconds: float) 
 
     exact = median_ms(lambda: resolver.upscale(pixels, 0.0), seconds)
     with torch.inference_mode():
-        map_ms = median_ms(
-            lambda: calibrate(paths.importance(light.context_rows, where, height, width)), seconds
-        )
+        map_ms = median_ms(lambda: calibrate(network.window_logits(answer)), seconds)
         plan_ms = median_ms(plan, seconds)
     return _line("srresnet", f"{width}x{height}", 1, dtype, exact, map_ms, plan_ms)
 

@@ -1,24 +1,20 @@
 """The dense networks in the engines a user could pick instead: same weights, same precision, same threads."""
 
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import copy
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.networks.layout import channels_last
-from models.networks.resnet18 import ResNet18
-from models.networks.srresnet import SRResNet
+from pixeltier.models.evaluation.engines import Run, export, onnxruntime_run, openvino_run
+from pixeltier.models.networks.layout import channels_last
+from pixeltier.models.networks.resnet18 import ResNet18
+from pixeltier.models.networks.srresnet import SRResNet
 
-Run = Callable[[Tensor], Any]
 ENGINES = ("torch", "inductor", "onnxruntime", "openvino")
 
 
 class PlainSRResNet(nn.Module):
-    """SRResNet without base and importance: what the dense reference counts."""
+    """SRResNet alone, without what it takes in from the base: what the dense reference counts."""
 
     def __init__(self, model: SRResNet) -> None:
         super().__init__()
@@ -45,11 +41,12 @@ class PlainSRResNet(nn.Module):
 
 
 class PlainResNet18(nn.Module):
-    """ResNet-18 without importance."""
+    """ResNet-18 alone, without what it takes in from the base: what the dense reference counts."""
 
     def __init__(self, model: ResNet18) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model)
+        self.model.fuse = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] to [N, classes]."""
@@ -63,13 +60,11 @@ def prepare(engine: str, network: nn.Module, example: Tensor, dtype: torch.dtype
     if engine in ("torch", "inductor"):
         return _torch(network, example, dtype, compiled=engine == "inductor")
     if engine == "onnxruntime":
-        return None if dtype == torch.bfloat16 else _onnxruntime(network, example, threads)
-    return _openvino(network, example, dtype, threads)
+        return None if dtype == torch.bfloat16 else onnxruntime_run(export(network, example), threads)
+    return openvino_run(export(network, example), dtype, threads)
 
 
 def _torch(network: nn.Module, example: Tensor, dtype: torch.dtype, compiled: bool) -> Run:
-    import copy
-
     network = channels_last(copy.deepcopy(network).to(dtype))
 
     def run(x: Tensor) -> Tensor:
@@ -91,35 +86,3 @@ def _torch(network: nn.Module, example: Tensor, dtype: torch.dtype, compiled: bo
 
     run_compiled(example)
     return run_compiled
-
-
-def _export(network: nn.Module, example: Tensor) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        torch.onnx.export(network, (example,), path, input_names=["x"], output_names=["y"], dynamo=False)
-        return path.read_bytes()
-
-
-def _onnxruntime(network: nn.Module, example: Tensor, threads: int) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
-        _export(network, example), options, providers=["CPUExecutionProvider"]
-    )
-    return lambda x: session.run(None, {"x": x.numpy()})
-
-
-def _openvino(network: nn.Module, example: Tensor, dtype: torch.dtype, threads: int) -> Run:
-    import openvino
-
-    model = openvino.Core().read_model(_export(network, example), b"")
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
-    request = compiled.create_infer_request()
-    return lambda x: request.infer({0: np.ascontiguousarray(x.numpy())})

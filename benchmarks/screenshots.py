@@ -66,7 +66,16 @@ def serving() -> Iterator[str]:
         tokens = Path(place) / "tokens"
         tokens.write_text(f"alice:{TOKEN}\n")
         settings = {"PIXELTIER_ADMIN_TOKEN_FILE": str(tokens), "PIXELTIER_STATE_DIR": place}
-        command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--log-level", "error"]
+        command = [
+            sys.executable,
+            "-m",
+            "pixeltier.service.command_line",
+            "serve",
+            "--port",
+            str(port),
+            "--log-level",
+            "error",
+        ]
         process = subprocess.Popen(command, env=os.environ | settings)
         url = f"http://127.0.0.1:{port}"
         try:

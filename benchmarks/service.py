@@ -63,7 +63,7 @@ def service(url: str | None, **settings: str) -> Iterator[str]:
     command = [
         sys.executable,
         "-m",
-        "service.cli",
+        "pixeltier.service.command_line",
         "serve",
         "--port",
         str(port),

@@ -27,7 +27,7 @@ import httpx
 
 from benchmarks.pages import write_between
 from benchmarks.service import image, quantiles, service
-from service.tiers import schema
+from pixeltier.service.tiers import schema
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
@@ -103,8 +103,8 @@ def serve_ray(port: int, slots: int) -> None:
     import ray
     from ray import serve
 
-    from service.ray.application import Scale, application
-    from service.settings import load
+    from pixeltier.service.configuration.settings import load
+    from pixeltier.service.ray.application import Scale, application
 
     ray.init(num_cpus=slots + 1, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})

@@ -139,7 +139,16 @@ def wait_until_ready(one: Part, url: str, timeout_s: float = 120.0) -> None:
 @contextmanager
 def service(port: int, state: Path) -> Iterator[Part]:
     """The service on a port, ready."""
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--log-format", "json"]
+    command = [
+        sys.executable,
+        "-m",
+        "pixeltier.service.command_line",
+        "serve",
+        "--port",
+        str(port),
+        "--log-format",
+        "json",
+    ]
     with part("pixeltier", command, state) as running:
         wait_until_ready(running, f"http://127.0.0.1:{port}/readyz")
         yield running
@@ -160,6 +169,8 @@ def prometheus(port: int, service_port: int, state: Path, scrape_interval: str) 
         f"--config.file={configuration}",
         f"--storage.tsdb.path={state / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        f"--web.external-url=http://127.0.0.1:{port}",
+        f"--web.user-assets={DEPLOY / 'prometheus' / 'user'}",  # the runbooks that alerts link to
         "--enable-feature=exemplar-storage",
     ]
     with part("prometheus", command, state) as running:
@@ -217,7 +228,8 @@ def main() -> int:
     def on_signal(number: int, _: FrameType | None) -> None:
         stop.append(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # SIGHUP too: the parts are in sessions of their own and would outlive a closed terminal.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, on_signal)
 
     with ExitStack() as stack:
@@ -252,20 +264,35 @@ def main() -> int:
     return 0 if all(one.process.returncode == 0 for one in parts) else 1
 
 
+def first_page(base: str, paths: tuple[str, ...]) -> str | None:
+    """The first of the addresses that answers with a page; None where none does."""
+    for path in paths:
+        answer = httpx.get(f"{base}{path}", timeout=10)
+        if answer.status_code == 200 and "html" in answer.headers.get("content-type", ""):
+            return f"{base}{path}"
+    return None
+
+
 def _tell(options: argparse.Namespace, state: Path, *, has_grafana: bool) -> None:
     query = f"g0.expr={quote(SAVED)}&g0.tab=0&g0.range_input=15m"
-    lines = [
-        f"service     http://127.0.0.1:{options.port}",
-        f"prometheus  http://127.0.0.1:{options.prometheus_port} (alerts: /alerts, rules: /rules)",
-        f"MACs saved  http://127.0.0.1:{options.prometheus_port}/graph?{query}",
-        f"logs        {state}",
-    ]
-    if has_grafana:
-        lines.insert(2, f"grafana     http://127.0.0.1:{options.grafana_port}/dashboards")
-    else:
-        lines.insert(
-            2, "grafana     not installed (neither Debian nor PyPI has it): use Prometheus' own pages"
-        )
+    prometheus = f"http://127.0.0.1:{options.prometheus_port}"
+    grafana = f"http://127.0.0.1:{options.grafana_port}/dashboards"
+    # Prometheus 3, Debian's (without the React pages), and upstream's 2.
+    found = {
+        "service": f"http://127.0.0.1:{options.port}",
+        "prometheus": first_page(prometheus, ("/query", "/classic/graph", "/graph")),
+        "alerts": first_page(prometheus, ("/classic/alerts", "/alerts")),
+        "rules": first_page(prometheus, ("/classic/rules", "/rules")),
+        "MACs saved": first_page(
+            prometheus, tuple(f"{p}?{query}" for p in ("/query", "/classic/graph", "/graph"))
+        ),
+        "runbooks": first_page(prometheus, ("/user/runbooks.html",)),
+        "grafana": grafana
+        if has_grafana
+        else "not installed (neither Debian nor PyPI has it): Prometheus' own pages do",
+        "logs": str(state),
+    }
+    lines = [f"{name:<12}{place}" for name, place in found.items() if place is not None]
     print("\n".join(lines), "\nready; Ctrl-C ends everything", flush=True)
 
 

@@ -60,7 +60,8 @@ def _card(card: dict[str, Any]) -> str:
         "Steps, hours": f"{training['steps']}, {training['hours']}"
         if {"steps", "hours"} <= training.keys()
         else "",
-        "Licence": card["licence"],
+        "Licence": f"`{card['licence']}`",
+        "Made from": card.get("origin", ""),
     }
     return "\n".join(
         [

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.inference import bands
+from pixeltier.models.inference import bands
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
@@ -93,7 +93,7 @@ class Cost:
 
 
 class ActiveSum:
-    """The sum of the weights of those values that reach a threshold; NaN reaches none, as in `native.ops.plan`."""
+    """The weights of the values that reach a threshold, summed; NaN reaches none, as in `pixeltier.native.ops.plan`."""
 
     def __init__(self, values: Floats, weights: Counts) -> None:
         known = np.where(np.isnan(values), -np.inf, values).astype(np.float32)
@@ -123,10 +123,12 @@ class ClassifyCount:
 
     Args:
         windows: float32 [ceil(height / window), ceil(width / window)]; the stages as fine as them repeat them.
-        coarser: the score maps of the later stages, which average windows (`models.networks.resnet18`).
+        coarser: the score maps of the later stages, which average windows (`pixeltier.models.networks.resnet18`).
         height, width: the stem's output grid.
         cell: what an active cell of each of the four stages counts.
         always: what comes on top at any threshold.
+        once: what comes on top where any window is active.
+        keep_best: the best cell of each stage is always active.
     """
 
     def __init__(
@@ -138,6 +140,8 @@ class ClassifyCount:
         window: int,
         cell: tuple[int, ...],
         always: int,
+        once: int = 0,
+        keep_best: bool = False,
     ) -> None:
         first = len(cell) - len(coarser)
         # One sum serves all stages that share the windows: each window weighs what its cells count.
@@ -148,6 +152,8 @@ class ClassifyCount:
             for weight, scores in zip(cell[first:], coarser, strict=True)
         ]
         self._always = always
+        self._once = once
+        self._keep_best = keep_best
 
     @property
     def values(self) -> Floats:
@@ -155,12 +161,21 @@ class ClassifyCount:
         return np.unique(np.concatenate([self._fine.values, *(stage.values for _, stage in self._coarse)]))
 
     def at(self, thresholds: Floats) -> Counts:
-        """See Count. The best cell of each stage is always active."""
-        fine = np.where(thresholds <= self._fine.highest, self._fine.at(thresholds), self._best_cells)
-        total: Counts = self._always + fine
+        """See Count."""
+        any_active = thresholds <= self._fine.highest
+        total = self._fine.at(thresholds)
+        if self._keep_best:
+            total = np.where(any_active, total, self._best_cells)
+            any_active = np.ones_like(any_active)
+        total = self._always + np.where(any_active, self._once, 0) + total
         for weight, stage in self._coarse:
-            total += weight * np.maximum(1, stage.at(thresholds))
-        return total
+            active = stage.at(thresholds)
+            if self._keep_best:
+                active = np.maximum(1, active)
+            # An average of equal windows may round to just above them: an image without windows is not refined.
+            total += weight * np.where(any_active, active, 0)
+        result: Counts = total
+        return result
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,6 +1,6 @@
 """From importance logits to importance: the share of calibration windows that a logit exceeds.
 
-After calibration a threshold t reads as "skip this share of an average image".
+After calibration a threshold t reads as "skip this share of an average image"; no window reaches 1.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 KNOTS = 257
+MOST = 1 - 2**-24
+"""The float32 before 1, so that a threshold of 1 leaves the base alone whatever the image is."""
 
 
 def quantile_knots(logits: Tensor) -> list[float]:
@@ -28,7 +30,7 @@ def quantile_knots(logits: Tensor) -> list[float]:
 
 
 class Calibration:
-    """Monotone, piecewise linear, with values in [0, 1]."""
+    """Monotone, piecewise linear, with values in [0, 1)."""
 
     def __init__(self, knots: Sequence[float], device: torch.device | str = "cpu") -> None:
         if len(knots) < 2 or any(b < a for a, b in pairwise(knots)):
@@ -42,4 +44,4 @@ class Calibration:
         upper = torch.searchsorted(self._knots, x.contiguous()).clamp(1, last)
         low, high = self._knots[upper - 1], self._knots[upper]
         within = ((x - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
-        return ((upper - 1 + within) / last).float()
+        return ((upper - 1 + within) / last).float().clamp(max=MOST)

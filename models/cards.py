@@ -1,17 +1,21 @@
 """Model cards: everything about shipped weights that is not a weight. Torch-free.
 
-A model is two files side by side, `NAME.safetensors` and `NAME.json`; the card is the latter.
+A model is three files side by side: the weights of the base, `BASE.safetensors`, all others, `NAME.safetensors`, and
+the card, `NAME.json`.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pixeltier.models.atomic_files import replacing
+from pixeltier.models.text_files import TextError, read_text
+
 Task = Literal["classify", "super-resolve"]
 FILE_NAMES: dict[str, str] = {"classify": "resnet18", "super-resolve": "srresnet_x4"}
+BASE_FILE_NAMES: dict[str, str] = {"classify": "efficientnet_lite0", "super-resolve": "espan_x4"}
 WEIGHTS = Path(__file__).parent / "weights"
 LABELS_FILE = "labels.txt"
 
@@ -37,8 +41,40 @@ class Expectation(BaseModel):
     to_exact: dict[str, Difference] = Field(default_factory=dict)
 
 
+class FeatureRanges(BaseModel):
+    """Of each block of an EfficientNet-Lite what its two hidden features and its output span on photos; of the mean
+    features their maximum.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    expanded: tuple[float, ...]
+    filtered: tuple[float, ...]
+    output: tuple[tuple[float, float], ...]
+    pooled: float
+
+
+class Int8(BaseModel):
+    """What the base needs to compute in int8, and the top-1 that this loses at worst among the measured thresholds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ranges: FeatureRanges
+    top1_loss: float | None = None
+    loss_data: str = ""
+
+    def allowed(self, most: float) -> bool:
+        """Whether the loss was measured and is within a limit."""
+        return self.top1_loss is not None and self.top1_loss <= most
+
+
 class ModelCard(BaseModel):
-    """A model's card. `calibration` holds the quantiles that turn importance logits into importance."""
+    """A model's card. `calibration` holds the quantiles that turn importance logits into importance.
+
+    `licence` is the SPDX expression of the weights (LicenseRef-NAME where the SPDX list has none; the packaged ones'
+    stand in the distribution's metadata), `origin` what they were made from, with its terms; `base` names the file of
+    the base's weights, whose licence is `base_licence`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +90,10 @@ class ModelCard(BaseModel):
     expectations_data: str
     training: dict[str, Any]
     licence: str
+    base: str = ""
+    base_licence: str = ""
+    origin: str = ""
+    int8: Int8 | None = None
 
 
 def card_path(task: str, directory: Path | None = None) -> Path:
@@ -62,8 +102,13 @@ def card_path(task: str, directory: Path | None = None) -> Path:
 
 
 def weights_path(task: str, directory: Path | None = None) -> Path:
-    """Where the weights of a task lie."""
+    """Where the weights of a task lie, the base's apart."""
     return card_path(task, directory).with_suffix(".safetensors")
+
+
+def base_weights_path(task: str, directory: Path | None = None) -> Path:
+    """Where the weights of a task's base lie."""
+    return (directory or WEIGHTS) / f"{BASE_FILE_NAMES[task]}.safetensors"
 
 
 def load_card(task: str, directory: Path | None = None) -> ModelCard:
@@ -82,12 +127,8 @@ def load_card(task: str, directory: Path | None = None) -> ModelCard:
 def write_card(card: ModelCard, directory: Path) -> Path:
     """Write a card whole or not at all."""
     path = card_path(card.task, directory)
-    partial = path.with_suffix(".json.part")
-    with partial.open("w") as file:
-        file.write(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
     return path
 
 
@@ -106,7 +147,10 @@ def load_labels(directory: Path | None = None) -> list[str]:
         FileNotFoundError: the directory has no card.
     """
     path = labels_path(directory)
-    labels = path.read_text(encoding="utf-8").splitlines()
+    try:
+        labels = read_text(path).splitlines()
+    except TextError as error:
+        raise TextError(f"{path}: {error}") from error
     classes = load_card("classify", directory).architecture.get("classes", 1000)
     if len(labels) != classes:
         raise ValueError(

@@ -1,45 +1,58 @@
 """Weights on disk: safetensors beside their card."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.cards import ModelCard, load_card, weights_path
-from models.networks.resnet18 import ResNet18, ResNet18Shape
-from models.networks.srresnet import SRResNet, SRResNetShape
+from pixeltier.models.atomic_files import replacing
+from pixeltier.models.cards import ModelCard, base_weights_path, load_card, weights_path
+from pixeltier.models.networks.classification import Classification, ClassificationShape
+from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+
+BASE = "base."
 
 
-def load_resnet18(directory: Path | None = None) -> tuple[ResNet18, ModelCard]:
+def load_classification(directory: Path | None = None) -> tuple[Classification, ModelCard]:
     """The classifier in float32 and its card; packaged weights unless a directory is given."""
     card = load_card("classify", directory)
-    model = ResNet18(ResNet18Shape(**card.architecture))
-    model.load_state_dict(_read(card, directory))
+    model = Classification(ClassificationShape(**card.architecture))
+    model.load_state_dict(read_weights(card.task, directory))
     return model.eval(), card
 
 
-def load_srresnet(directory: Path | None = None) -> tuple[SRResNet, ModelCard]:
+def load_super_resolution(directory: Path | None = None) -> tuple[SuperResolution, ModelCard]:
     """The super-resolver in float32 and its card; packaged weights unless a directory is given."""
     card = load_card("super-resolve", directory)
-    model = SRResNet(SRResNetShape(**card.architecture))
-    model.load_state_dict(_read(card, directory))
+    model = SuperResolution(SuperResolutionShape(**card.architecture))
+    model.load_state_dict(read_weights(card.task, directory))
     return model.eval(), card
 
 
-def save_weights(task: str, state: dict[str, Tensor], directory: Path) -> Path:
-    """Write weights as float16, whole or not at all."""
+def save_weights(task: str, state: Mapping[str, Tensor], directory: Path) -> None:
+    """Write weights as float16, each file whole or not at all."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = weights_path(task, directory)
-    partial = path.with_suffix(".part")
-    save_file({name: value.half().contiguous() for name, value in state.items()}, partial)
-    partial.chmod(0o644)  # safetensors writes private files; weights are for whoever serves them
-    partial.replace(path)
-    return path
+    base = {name for name in state if name.startswith(BASE)}
+    for path, names in (
+        (base_weights_path(task, directory), base),
+        (weights_path(task, directory), set(state) - base),
+    ):
+        with replacing(path) as partial:
+            save_file({name: state[name].half().contiguous() for name in sorted(names)}, partial)
+            partial.chmod(0o644)  # safetensors writes private files; weights are for whoever serves them
 
 
-def _read(card: ModelCard, directory: Path | None) -> dict[str, Tensor]:
-    path = weights_path(card.task, directory)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing beside its card")
-    return {name: value.to(torch.float32) for name, value in load_file(path).items()}
+def read_weights(task: str, directory: Path | None) -> dict[str, Tensor]:
+    """All weights of a task in float32.
+
+    Raises:
+        FileNotFoundError: a file is missing; the message says which.
+    """
+    state: dict[str, Tensor] = {}
+    for path in (base_weights_path(task, directory), weights_path(task, directory)):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing beside its card")
+        state |= {name: value.to(torch.float32) for name, value in load_file(path).items()}
+    return state

@@ -20,26 +20,28 @@ def srresnet_dense(channels: int = 64, blocks: int = SRRESNET_BODY_BLOCKS) -> in
     return head + body + up + tail
 
 
-def srresnet_light(channels: int, base_channels: int, base_layers: int) -> int:
-    """MACs per low-resolution pixel of what runs everywhere beside importance: head and base."""
-    head = conv_macs(3, channels, 9)
-    base = conv_macs(channels, base_channels, 1) + base_layers * conv_macs(base_channels, base_channels, 3)
-    return head + base + conv_macs(base_channels, 48, 3)
-
-
-def srresnet_importance(base_channels: int, importance_channels: int) -> int:
-    """MACs per low-resolution pixel of the importance network."""
+def window_importance(base_channels: int, importance_channels: int) -> int:
+    """MACs per low-resolution pixel of the super-resolver's importance network."""
     return conv_macs(base_channels, importance_channels, 1) + conv_macs(importance_channels, 8, 3) + 8
 
 
 def srresnet_body(channels: int, base_channels: int, blocks: int) -> int:
-    """MACs of one active cell before the upsampling tail: the base's features joined in, the blocks, the last layer."""
-    return conv_macs(base_channels, channels, 1) + (2 * blocks + 1) * conv_macs(channels, channels, 3)
+    """MACs of one active cell before the upsampling tail: the head, the base's features joined in, the blocks, the last
+    layer."""
+    entry = conv_macs(3, channels, 9) + conv_macs(base_channels, channels, 1)
+    return entry + (2 * blocks + 1) * conv_macs(channels, channels, 3)
 
 
 def srresnet_tail(channels: int) -> int:
     """MACs of one active cell's tail: two upsampling layers, the second on four children, and the last on sixteen."""
     return 5 * conv_macs(channels, 4 * channels, 3) + 16 * conv_macs(channels, 3, 9)
+
+
+def espan(channels: int = 32, blocks: int = 5, block_layers: int = 3, last_block_layers: int = 2) -> int:
+    """MACs per low-resolution pixel of ESPAN x4."""
+    layers = blocks * block_layers + last_block_layers + 1
+    head, body = conv_macs(3, channels, 9), layers * conv_macs(channels, channels, 3)
+    return head + body + conv_macs(4 * channels, channels, 1) + conv_macs(channels, 48, 3)
 
 
 def resnet18_stage_sizes(height: int, width: int) -> list[tuple[int, int]]:
@@ -50,14 +52,17 @@ def resnet18_stage_sizes(height: int, width: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def resnet18_always(height: int, width: int, classes: int) -> int:
-    """MACs of one image that no threshold can save: stem, 1x1 downsamples, classifier."""
+def resnet18_image(height: int, width: int, classes: int, context_channels: int = 0) -> int:
+    """MACs of one image beside its cells, where it has an active one: stem, 1x1 downsamples, classifier, and a 1x1 that
+    takes features of `context_channels` in after the third stage."""
+    sizes = resnet18_stage_sizes(height, width)
     stem = _half(height) * _half(width) * conv_macs(3, 64, 7)
     downsamples = sum(
         rows * columns * conv_macs(64 << stage, 128 << stage, 1)
-        for stage, (rows, columns) in enumerate(resnet18_stage_sizes(height, width)[1:])
+        for stage, (rows, columns) in enumerate(sizes[1:])
     )
-    return stem + downsamples + 512 * classes
+    fuse = sizes[2][0] * sizes[2][1] * conv_macs(context_channels, 256, 1)
+    return stem + downsamples + fuse + 512 * classes
 
 
 def resnet18_cell(stage: int) -> int:
@@ -71,19 +76,21 @@ def resnet18_dense(height: int, width: int, classes: int = 1000) -> int:
     """MACs of the plain ResNet-18 on one image."""
     sizes = resnet18_stage_sizes(height, width)
     cells = sum(h * w * resnet18_cell(stage) for stage, (h, w) in enumerate(sizes))
-    return resnet18_always(height, width, classes) + cells
+    return resnet18_image(height, width, classes) + cells
 
 
-def resnet18_importance(height: int, width: int, channels: int, window: int) -> int:
-    """MACs of the importance network on one image."""
-    rows, columns = resnet18_stage_sizes(height, width)[0]
-    near = -(-rows // window) * -(-columns // window)
-    far = _half(-(-rows // window)) * _half(-(-columns // window))
-    wide = channels + channels // 2
-    encoder = near * conv_macs(128, channels, 3) + far * (
-        conv_macs(channels, wide, 3) + conv_macs(wide, wide, 3)
-    )
-    return encoder + wide * wide + far * wide * channels + near * conv_macs(channels, 1, 3)
+def class_evidence(cells: int, features: int, classes: int, doubt_classes: int, doubt_hidden: int) -> int:
+    """MACs of one image's importance: the expected class's weights, their product with every cell, and the doubt."""
+    return features * (classes + cells) + doubt_hidden * (doubt_classes + 1)
+
+
+def inverted_residual(
+    height: int, width: int, inputs: int, hidden: int, outputs: int, kernel: int, stride: int
+) -> int:
+    """MACs of an inverted residual on a grid of height x width; where hidden equals inputs it has no expansion."""
+    expand = 0 if hidden == inputs else height * width * conv_macs(inputs, hidden, 1)
+    cells = -(-height // stride) * -(-width // stride)
+    return expand + cells * (hidden * kernel * kernel + conv_macs(hidden, outputs, 1))
 
 
 def _half(size: int) -> int:

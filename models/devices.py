@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from native import ops
+from pixeltier.native import ops
 
 log = logging.getLogger(__name__)
 

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models import budgets, counting
-from models.budgets import (
+from pixeltier.models import budgets, counting
+from pixeltier.models.budgets import (
     UNLIMITED,
     Budget,
     CellMacs,
@@ -23,22 +23,26 @@ from models.budgets import (
     SumOfCounts,
     TileMacs,
 )
-from models.calibration import Calibration
-from models.cards import ModelCard
-from models.checkpoints import load_resnet18, load_srresnet
-from models.inference.device_resnet18 import DeviceResNet18
-from models.inference.device_srresnet import DeviceSRResNet
-from models.inference.resnet18 import SparseResNet18
-from models.inference.srresnet import SparseSRResNet
-from models.inference.tiles import Tile, split
-from models.networks.masks import expand_from_windows, pool_to_windows
-from models.networks.resnet18 import ResNet18, stage_sizes
-from models.networks.srresnet import SCALE, SRResNet, SRResNetShape
-from native import cpu_isa, ops
+from pixeltier.models.calibration import Calibration
+from pixeltier.models.cards import ModelCard
+from pixeltier.models.checkpoints import load_classification, load_super_resolution
+from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
+from pixeltier.models.inference.device_classification import DeviceClassification
+from pixeltier.models.inference.device_super_resolution import DeviceSuperResolution
+from pixeltier.models.inference.resnet18 import RefinementRun
+from pixeltier.models.inference.super_resolution import SparseSuperResolution
+from pixeltier.models.inference.tiles import Tile, split
+from pixeltier.models.networks.classification import Classification as ClassificationModel
+from pixeltier.models.networks.classification import ClassificationShape, window_grid
+from pixeltier.models.networks.masks import expand_from_windows, pool_to_windows
+from pixeltier.models.networks.srresnet import SCALE
+from pixeltier.models.networks.super_resolution import SuperResolution as SuperResolutionModel
+from pixeltier.models.networks.super_resolution import SuperResolutionShape
+from pixeltier.models.precision import Precision, classifier_arithmetic, resolver_arithmetic
+from pixeltier.native import ops
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Outcome:
     """What any inference reports.
 
     `importance` is float32 [h, w] in [0, 1], one value per window; `macs_curve` what the image takes at each of
-    `models.budgets.CURVE_THRESHOLDS`.
+    `pixeltier.models.budgets.CURVE_THRESHOLDS`.
     """
 
     threshold: float
@@ -81,25 +85,37 @@ class SuperResolution(Outcome):
 CPU = torch.device("cpu")
 
 
-def inference_dtype(precision: Precision, device: torch.device = CPU) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, unless the caller says otherwise."""
-    if precision == "auto" and device.type == "cuda":
-        return torch.bfloat16
-    if precision == "auto":
-        return torch.bfloat16 if cpu_isa() in ("avx512_bf16", "amx") else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+class ClassificationNetwork(Protocol):
+    """What classifying needs of both networks, wherever they run; see `SparseClassification`."""
+
+    shape: ClassificationShape
+
+    def base_macs(self, height: int, width: int) -> int: ...  # noqa: D102
+    def image_macs(self, height: int, width: int) -> int: ...  # noqa: D102
+    def dense_macs(self, height: int, width: int) -> int: ...  # noqa: D102
+    def base(self, pixels: Tensor) -> Any: ...  # noqa: D102
+    def window_logits(self, answer: Any, height: int, width: int) -> Tensor: ...  # noqa: D102
+    def refine(self, pixels: Tensor, answer: Any, plan: RefinementPlan) -> RefinementRun: ...  # noqa: D102
+    def combine(self, answer: Any, plan: RefinementPlan, run: RefinementRun | None) -> Tensor: ...  # noqa: D102
 
 
 class Classifier:
-    """ResNet-18 at any threshold."""
+    """EfficientNet-Lite refined by ResNet-18 at any threshold."""
 
     def __init__(
-        self, model: ResNet18, card: ModelCard, precision: Precision = "auto", device: torch.device = CPU
+        self,
+        model: ClassificationModel,
+        card: ModelCard,
+        precision: Precision = "auto",
+        device: torch.device = CPU,
     ) -> None:
         self.card = card
-        dtype = inference_dtype(precision, device)
-        self._network: SparseResNet18 | DeviceResNet18 = (
-            SparseResNet18(model, dtype) if device.type == "cpu" else DeviceResNet18(model, dtype, device)
+        self.arithmetic = arithmetic = classifier_arithmetic(model, card, precision, device)
+        ranges = card.int8.ranges if card.int8 is not None and arithmetic.int8_base else None
+        self._network: ClassificationNetwork = (
+            SparseClassification(model, arithmetic.dtype, ranges)
+            if device.type == "cpu"
+            else DeviceClassification(model, arithmetic.dtype, device)
         )
         self._calibrate = Calibration(card.calibration)
 
@@ -108,13 +124,13 @@ class Classifier:
         cls, directory: Path | None = None, precision: Precision = "auto", device: torch.device = CPU
     ) -> Self:
         """From the packaged weights, or those of a directory."""
-        return cls(*load_resnet18(directory), precision, device)
+        return cls(*load_classification(directory), precision, device)
 
     def classify(self, images: Sequence[Pixels], thresholds: Sequence[float]) -> list[Classification]:
         """Classify a batch, each image at its own threshold.
 
         Args:
-            images: uint8 [H, W, 3] each, all of one size (see `models.images.classify_input`).
+            images: uint8 [H, W, 3] each, all of one size (see `pixeltier.models.images.classify_input`).
             thresholds: in [0, 1], as many as images; 0 computes every cell.
 
         Raises:
@@ -140,86 +156,105 @@ class Classifier:
         if len({image.shape for image in images}) != 1 or not len(images) == len(thresholds) == len(limits):
             raise ValueError("a batch needs one threshold and budget for each image and images of one size")
         start = time.perf_counter()
-        height, width = images[0].shape[:2]
-        stem, importance = self._map(images, importance_of)
-        costs = self._costs(stem, importance, (height, width))
+        pixels = torch.from_numpy(np.stack(images))
+        answer, importance = self._map(pixels, importance_of)
+        costs = self._costs(importance, pixels)
         solved = [
             budget.threshold(cost, floor)
             for cost, floor, budget in zip(costs, thresholds, limits, strict=True)
         ]
-        results: list[Classification | Infeasible | None] = [
-            cost.infeasible() if threshold is None else None
-            for cost, threshold in zip(costs, solved, strict=True)
-        ]
-        places = [place for place, threshold in enumerate(solved) if threshold is not None]
-        found = [threshold for threshold in solved if threshold is not None]
-        if not places:
-            return [result for result in results if result is not None]
-        if len(places) < len(images):
-            stem, importance = stem[places], importance[places]
+        # An image whose budget cannot be met is not refined, and its answer is not given.
+        limit = torch.tensor([np.inf if found is None else found for found in solved], dtype=torch.float32)
+        plan = RefinementPlan.of(importance, limit, refine_all=not self._network.shape.base_answers)
         mapped = time.perf_counter()
-        run = self._network.run(stem, importance, torch.tensor(found, dtype=torch.float32), (height, width))
-        probabilities = run.logits.softmax(1).numpy()
+        run = self._network.refine(pixels, answer, plan) if plan.places else None
+        probabilities = self._network.combine(answer, plan, run).softmax(1).numpy()
         done = time.perf_counter()
-        for index, place in enumerate(places):
-            results[place] = Classification(
-                threshold=found[index],
-                macs_dense=costs[place].macs_dense,
-                macs_executed=run.macs[index],
-                active_share=run.active_share[index],
-                importance=importance[index, 0].numpy(),
-                macs_curve=budgets.curve(costs[place].macs),
-                importance_ms=1000 * (mapped - start),
-                infer_ms=1000 * (done - mapped),
-                probabilities=probabilities[index],
+        base_macs = self._network.base_macs(*pixels.shape[1:3])
+        refined = (
+            dict(zip(plan.places, zip(run.macs, run.active_share, strict=True), strict=True)) if run else {}
+        )
+        results: list[Classification | Infeasible] = []
+        for index, (cost, threshold) in enumerate(zip(costs, solved, strict=True)):
+            if threshold is None:
+                results.append(cost.infeasible())
+                continue
+            macs, share = refined.get(index, (0, 0.0))
+            results.append(
+                Classification(
+                    threshold=threshold,
+                    macs_dense=cost.macs_dense,
+                    macs_executed=base_macs + macs,
+                    active_share=share,
+                    importance=importance[index, 0].numpy(),
+                    macs_curve=budgets.curve(cost.macs),
+                    importance_ms=1000 * (mapped - start),
+                    infer_ms=1000 * (done - mapped),
+                    probabilities=probabilities[index],
+                )
             )
-        return [result for result in results if result is not None]
+        return results
+
+    def base_alone(self, images: Sequence[Pixels]) -> list[Classification]:
+        """The base's own answers, without any refinement."""
+        importance_of = [np.full(self._grid(images[0]), -1, dtype=np.float32)] * len(images)
+        results = self.classify_within(images, [0.0] * len(images), [UNLIMITED] * len(images), importance_of)
+        return [result for result in results if isinstance(result, Classification)]
 
     @torch.inference_mode()
     def costs(self, images: Sequence[Pixels]) -> list[Cost]:
-        """What each image of a batch would cost at any threshold; nothing beyond its map is computed."""
-        return self._costs(*self._map(images, None), images[0].shape[:2])
+        """What each image of a batch would cost at any threshold; nothing beyond the base is computed."""
+        pixels = torch.from_numpy(np.stack(images))
+        return self._costs(self._map(pixels, None)[1], pixels)
 
-    def _map(self, images: Sequence[Pixels], importance_of: Sequence[Floats] | None) -> tuple[Tensor, Tensor]:
-        """The stem's features and the importance of a batch."""
-        stem = self._network.stem(torch.from_numpy(np.stack(images)))
+    def _grid(self, image: Pixels) -> tuple[int, int]:
+        return window_grid(image.shape[0], image.shape[1], self._network.shape.window)
+
+    def _map(self, pixels: Tensor, importance_of: Sequence[Floats] | None) -> tuple[Any, Tensor]:
+        """The base's answer and the importance of a batch, float32 [N, 1, h, w] in the host's memory."""
+        answer = self._network.base(pixels)
         if importance_of is not None:
-            return stem, torch.from_numpy(np.stack(importance_of))[:, None]
-        return stem, self._calibrate(self._network.window_logits(stem))
+            return answer, torch.from_numpy(np.stack(importance_of))[:, None]
+        return answer, self._calibrate(self._network.window_logits(answer, *pixels.shape[1:3]))
 
-    def _costs(self, stem: Tensor, importance: Tensor, input_size: tuple[int, int]) -> list[Cost]:
+    def _costs(self, importance: Tensor, pixels: Tensor) -> list[Cost]:
         """What each image of a batch takes at any threshold."""
-        window, classes = self._network.shape.window, self._network.shape.classes
-        height, width = stem.shape[-2:]
-        sizes = stage_sizes(height, width)
+        shape, size = self._network.shape, (pixels.shape[1], pixels.shape[2])
+        sizes = counting.resnet18_stage_sizes(*size)
+        height, width = sizes[0]
         pooled = [
-            pool_to_windows(importance, 2**stage // window).numpy()
+            pool_to_windows(importance, 2**stage // shape.window).numpy()
             for stage in range(len(sizes))
-            if 2**stage > window
+            if 2**stage > shape.window
         ]
-        fixed = self._network.fixed_macs(*input_size)
+        always, once = self._network.base_macs(*size), self._network.image_macs(*size)
         macs = tuple(counting.resnet18_cell(stage) for stage in range(len(sizes)))
-        dense = counting.resnet18_dense(*input_size, classes)
+        dense, cells = self._network.dense_macs(*size), sum(h * w for h, w in sizes)
         costs = []
         for index, windows in enumerate(importance.numpy()):
             count = partial(
-                ClassifyCount, windows[0], [score[index, 0] for score in pooled], height, width, window
+                ClassifyCount,
+                windows[0],
+                [score[index, 0] for score in pooled],
+                height,
+                width,
+                shape.window,
+                keep_best=not shape.base_answers,
             )
-            count_cells = partial(count, (1,) * len(sizes), 0)
-            costs.append(Cost(count(macs, fixed), dense, count_cells, sum(h * w for h, w in sizes)))
+            costs.append(Cost(count(macs, always, once), dense, partial(count, (1,) * len(sizes), 0), cells))
         return costs
 
 
 class SuperResolutionNetwork(Protocol):
-    """What an upscaling needs of a network, wherever it runs; see `SparseSRResNet`.
+    """What an upscaling needs of both networks, wherever they run; see `SparseSuperResolution`.
 
-    `light_path` takes and `image` gives tensors in the host's memory; what lies between them is the network's own.
+    `base` takes and `image` gives tensors in the host's memory; what lies between them is the network's own.
     """
 
-    shape: SRResNetShape
+    shape: SuperResolutionShape
 
     @property
-    def light_macs(self) -> int: ...  # noqa: D102
+    def base_macs(self) -> int: ...  # noqa: D102
     @property
     def importance_macs(self) -> int: ...  # noqa: D102
     @property
@@ -228,22 +263,29 @@ class SuperResolutionNetwork(Protocol):
     def tail_macs(self) -> int: ...  # noqa: D102
     @property
     def halo(self) -> int: ...  # noqa: D102
-    def light_path(self, x: Tensor) -> Any: ...  # noqa: D102
-    def window_logits(self, light: Any) -> Tensor: ...  # noqa: D102
-    def heavy_path(self, light: Any, active: Tensor, height: int, width: int) -> int: ...  # noqa: D102
-    def image(self, x: Tensor, light: Any) -> Tensor: ...  # noqa: D102
+    def base(self, x: Tensor) -> Any: ...  # noqa: D102
+    def window_logits(self, answer: Any) -> Tensor: ...  # noqa: D102
+    def refine(self, answer: Any, active: Tensor) -> int: ...  # noqa: D102
+    def image(self, answer: Any) -> Tensor: ...  # noqa: D102
 
 
 class SuperResolver:
-    """SRResNet x4 at any threshold and any size; large images go through in tiles."""
+    """ESPAN refined by SRResNet, x4, at any threshold and any size; large images go through in crops."""
 
     def __init__(
-        self, model: SRResNet, card: ModelCard, precision: Precision = "auto", device: torch.device = CPU
+        self,
+        model: SuperResolutionModel,
+        card: ModelCard,
+        precision: Precision = "auto",
+        device: torch.device = CPU,
     ) -> None:
         self.card = card
-        dtype = inference_dtype(precision, device)
+        self.arithmetic = resolver_arithmetic(model, card, precision, device)
+        dtype = self.arithmetic.dtype
         self._network: SuperResolutionNetwork = (
-            SparseSRResNet(model, dtype) if device.type == "cpu" else DeviceSRResNet(model, dtype, device)
+            SparseSuperResolution(model, dtype)
+            if device.type == "cpu"
+            else DeviceSuperResolution(model, dtype, device)
         )
         self._calibrate = Calibration(card.calibration)
 
@@ -252,7 +294,7 @@ class SuperResolver:
         cls, directory: Path | None = None, precision: Precision = "auto", device: torch.device = CPU
     ) -> Self:
         """From the packaged weights, or those of a directory."""
-        return cls(*load_srresnet(directory), precision, device)
+        return cls(*load_super_resolution(directory), precision, device)
 
     def upscale(self, image: Pixels, threshold: float, importance: Floats | None = None) -> SuperResolution:
         """Super-resolve uint8 [h, w, 3] to exactly [4h, 4w, 3] at a threshold in [0, 1]; 0 computes every cell."""
@@ -270,11 +312,10 @@ class SuperResolver:
     def upscale_within(
         self, image: Pixels, threshold: float, budget: Budget, importance: Floats | None = None
     ) -> SuperResolution | Infeasible:
-        """As `upscale`, with a budget: the threshold is raised as far as it needs, the same for all tiles.
+        """As `upscale`, with a budget: the threshold is raised as far as it needs, the same for all crops.
 
-        The maps of all tiles are then made before the first tile's heavy path runs. Keeping every tile's features
-        meanwhile would take memory without bound, so where there are several their light path runs again, and
-        counts again.
+        The maps of all crops are then made before the first one is refined. Keeping every crop's features meanwhile
+        would take memory without bound, so where there are several their base runs again, and counts again.
 
         Args:
             importance: a map to use in place of the network's own, float32 [ceil(h / window), ceil(w / window)]; its
@@ -285,12 +326,12 @@ class SuperResolver:
 
 @dataclass(slots=True)
 class _TileMap:
-    """A tile's importance [1, 1, h, w] and MACs; its light path while that is kept."""
+    """A tile's importance [1, 1, h, w] and MACs; the base's answer while that is kept."""
 
     tile: Tile
     windows: Tensor
     count: TileMacs
-    light: Any
+    answer: Any
 
 
 class _Upscaling:
@@ -309,7 +350,8 @@ class _Upscaling:
         self._image = image
         self._height, self._width = image.shape[:2]
         self._window = network.shape.window
-        self._tiles = list(split(self._height, self._width, halo=network.halo, align=8))
+        halo = network.halo + ops.COMPOSE_REACH
+        self._tiles = list(split(self._height, self._width, halo=halo, align=8))
         self._dense = self._height * self._width * counting.srresnet_dense()
         self._importance_s = self._infer_s = 0.0
 
@@ -319,7 +361,7 @@ class _Upscaling:
             return self._compute(threshold, (self._map(tile) for tile in self._tiles), besides=0)
         maps = self._maps()
         several = len(maps) > 1
-        besides = self._network.light_macs * sum(tile.cells for tile in self._tiles) if several else 0
+        besides = self._network.base_macs * sum(tile.cells for tile in self._tiles) if several else 0
         cost = self._cost(maps, besides)
         start = time.perf_counter()
         solved = budget.threshold(cost, threshold)
@@ -336,7 +378,7 @@ class _Upscaling:
         for tile in self._tiles:
             mapped = self._map(tile)
             if len(self._tiles) > 1:
-                mapped.light = None
+                mapped.answer = None
             maps.append(mapped)
         return maps
 
@@ -356,17 +398,16 @@ class _Upscaling:
         for mapped in maps:
             start = time.perf_counter()
             tile, rows, columns = mapped.tile, *mapped.tile.size
-            x = self._pixels(tile)
-            light = mapped.light or self._network.light_path(x)
+            answer = mapped.answer or self._network.base(self._pixels(tile))
             active = self._active(mapped.windows, threshold, rows, columns)
-            executed += self._network.heavy_path(light, active, rows, columns)
-            executed += tile.cells * (self._network.light_macs + self._network.importance_macs)
-            image[tile.scaled(SCALE).target] = self._network.image(x, light).numpy()[tile.scaled(SCALE).inner]
+            executed += self._network.refine(answer, active)
+            executed += tile.cells * (self._network.base_macs + self._network.importance_macs)
+            image[tile.scaled(SCALE).target] = self._network.image(answer).numpy()[tile.scaled(SCALE).inner]
             inner = tile.divided(self._window)
             importance[inner.target] = mapped.windows[0, 0].numpy()[inner.inner]
             active_cells += tile.count_inside(active.numpy(), columns)
             curve += budgets.curve(mapped.count)
-            mapped.light = None
+            mapped.answer = None
             self._infer_s += time.perf_counter() - start
         return SuperResolution(
             threshold=threshold,
@@ -382,20 +423,20 @@ class _Upscaling:
 
     def _map(self, tile: Tile) -> _TileMap:
         start = time.perf_counter()
-        light = self._network.light_path(self._pixels(tile))
+        answer = self._network.base(self._pixels(tile))
         if self._importance is None:
-            windows = self._calibrate(self._network.window_logits(light))
+            windows = self._calibrate(self._network.window_logits(answer))
         else:
             given = self._importance[tile.divided(self._window).outer]
             windows = torch.from_numpy(np.ascontiguousarray(given))[None, None]
         macs = CellMacs(
-            always=self._network.light_macs + self._network.importance_macs,
+            always=self._network.base_macs + self._network.importance_macs,
             body=self._network.body_macs,
             tail=self._network.tail_macs,
         )
         count = TileMacs(windows[0, 0].numpy(), *tile.size, self._window, macs)
         self._importance_s += time.perf_counter() - start
-        return _TileMap(tile, windows, count, light)
+        return _TileMap(tile, windows, count, answer)
 
     def _count_cells(self, maps: Sequence[_TileMap]) -> SumOfCounts:
         """Active cells of the image itself: each tile's core."""

@@ -74,6 +74,36 @@ def _sparse_conv2d_scatter(
     return None
 
 
+@torch.library.register_fake("pixeltier::activated_conv2d_")
+def _activated_conv2d(
+    out: Tensor,
+    rows: Tensor,
+    table: Tensor,
+    tile_outputs: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    residual: Tensor | None,
+    activation: str,
+    isa: str,
+) -> None:
+    return None
+
+
+@torch.library.register_fake("pixeltier::image_lines")
+def _image_lines(image: Tensor, kernel: int, dtype: torch.dtype) -> Tensor:
+    channels, height, width = image.shape
+    if image.dtype == torch.uint8:
+        height, width, channels = image.shape
+    pad = kernel // 2 * 2
+    return image.new_empty(((height + pad) * (width + pad) * channels + kernel * channels,), dtype=dtype)
+
+
+@torch.library.register_fake("pixeltier::line_table")
+def _line_table(active: Tensor, height: int, width: int, kernel: int) -> Tensor:
+    return active.new_empty((active.shape[0], kernel))
+
+
 @torch.library.register_fake("pixeltier::sparse_residual_body")
 def _sparse_residual_body(
     rows: Tensor,
@@ -88,9 +118,11 @@ def _sparse_residual_body(
 
 
 @torch.library.register_fake("pixeltier::tile_table")
-def _tile_table(active: Tensor, images: int, height: int, width: int, packed: bool) -> tuple[Tensor, Tensor]:
+def _tile_table(
+    active: Tensor, images: int, height: int, width: int, packed: bool, size: int
+) -> tuple[Tensor, Tensor]:
     count = torch.library.get_ctx().new_dynamic_size()
-    return active.new_empty((count, 16)), active.new_empty((count, 4))
+    return active.new_empty((count, (size + 2) ** 2)), active.new_empty((count, size**2))
 
 
 @torch.library.register_fake("pixeltier::child_tile_table")
@@ -183,3 +215,39 @@ def _pooled_stem(
     images, height, width, _ = pixels.shape
     cells = -(-height // (2 * stride)) * -(-width // (2 * stride))
     return levels.new_empty((images * cells + 1, outputs))
+
+
+@torch.library.register_fake("pixeltier::prepack_mbconv")
+def _prepack_mbconv(
+    weights: list[Tensor],
+    biases: list[Tensor],
+    scales: list[Tensor],
+    extras: list[float],
+    shape: list[int],
+    dtype: torch.dtype,
+    isa: str,
+) -> Tensor:
+    size: int = torch.ops.pixeltier.mbconv_packed_size(shape, dtype, isa)
+    return weights[0].new_empty((size,), dtype=torch.uint8)
+
+
+@torch.library.register_fake("pixeltier::mbconv_network")
+def _mbconv_network(
+    pixels: Tensor,
+    levels: Tensor | None,
+    packed: Tensor,
+    shape: list[int],
+    dtype: torch.dtype,
+    kept_block: int,
+    isa: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    images, height, width, _ = pixels.shape
+    kept_size = 0, 0
+    for block, stride in enumerate((2, *shape[6::5]), start=-1):
+        height, width = -(-height // stride), -(-width // stride)
+        if block == kept_block >= 0:
+            kept_size = images * height * width, shape[2 + 5 * block + 2]
+    logits = packed.new_empty((images, shape[1]), dtype=torch.float32)
+    features = packed.new_empty((images * height * width + 1, shape[0]), dtype=torch.float32)
+    kept = packed.new_empty(kept_size, dtype=torch.uint8 if dtype == torch.int8 else torch.float32)
+    return logits, features, kept

@@ -22,31 +22,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pixeltier.native.instruction_sets import cpu_isa
+
 _ops = torch.ops.pixeltier
 
 PADDING = -1
 """What fills a padded list beyond its count."""
 
 
-def cpu_isa() -> str:
-    """The instruction set that new packed weights use: the best one the machine has, or ``PIXELTIER_ISA``.
-
-    One of portable, avx2, avx512, avx512_bf16, amx. ValueError where PIXELTIER_ISA is unknown, or a set that
-    this machine lacks.
-    """
-    isa: str = _ops.cpu_isa()
-    return isa
-
-
 def cuda_isa() -> str:
     """What new weights for CUDA are packed for: ``cuda``, or ``cuda_tf32`` where torch may use TF32."""
     return "cuda_tf32" if torch.backends.cuda.matmul.allow_tf32 else "cuda"
-
-
-def available_isas() -> list[str]:
-    """The instruction sets this machine can run, slowest first."""
-    names: list[str] = _ops.available_isas()
-    return names
 
 
 def plan(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> Tensor:
@@ -107,11 +93,19 @@ def gather_rows(rows: Tensor, active: Tensor) -> Tensor:
     return out
 
 
-def compose(x: Tensor, pixels: Tensor) -> Tensor:
-    """Bicubic x4 (a = -0.75) of x plus pixels, as bytes.
+COMPOSE_REACH = 10
+"""Cells around a cell whose pixels `compose` reads for it (`kComposeReach` of pixeltier/compose.h); of x one more."""
 
-    x: float32 [N, 3, H, W]; pixels: float32 [N*H*W, 48], the 4x4 pixels of each cell in raster order, RGB each.
-    Returns uint8 [N, 4H, 4W, 3]: 255 times the sum, rounded and clamped.
+
+def compose(x: Tensor, pixels: Tensor) -> Tensor:
+    """What networks say of the enlarged image of x, held to x, as bytes.
+
+    A pixel lies within the range of the 3x3 cells around, widened by that range on both sides, so that a flat area
+    stays flat, and has no colour where those are gray. The result is corrected so that it gives x again when it is
+    reduced.
+
+    x: float32 [N, 3, H, W] in [0, 1]; pixels: float32 [N*H*W, 48], the 4x4 pixels of each cell in raster order, RGB
+    each. Returns uint8 [N, 4H, 4W, 3]: 255 times the values, rounded and clamped.
     """
     image: Tensor = _ops.compose(x, pixels)
     return image
@@ -127,7 +121,7 @@ class Tiles:
     """Where a Winograd convolution reads and writes; made by :func:`tile_table` or :func:`child_tile_table`.
 
     table: int32 [T, 16], the rows of the 4x4 patch around each of T tiles of 2x2 outputs; outputs: int32
-    [T, 4], the rows it writes, -1 for none; count: output rows in all.
+    [T, 4], the rows it writes, -1 for none; count: output rows in all. Tiles of 4x4 have [T, 36] and [T, 16].
     """
 
     table: Tensor
@@ -140,13 +134,13 @@ class Tiles:
         return self.count / max(1, self.outputs.numel())
 
 
-def tile_table(active: Tensor, images: int, height: int, width: int, *, packed: bool) -> Tiles:
-    """The 2x2 tiles, aligned to even coordinates, that hold any active cell.
+def tile_table(active: Tensor, images: int, height: int, width: int, *, packed: bool, size: int = 2) -> Tiles:
+    """The tiles of size x size cells (2 or 4), aligned to multiples of it, that hold any active cell.
 
     packed: rows are the active list, as for :func:`packed_table`; otherwise a dense grid in place, as for
     :func:`dense_table`. IndexError where active does not ascend within the grid.
     """
-    table, outputs = _ops.tile_table(active, images, height, width, packed)
+    table, outputs = _ops.tile_table(active, images, height, width, packed, size)
     return Tiles(table, outputs, active.shape[0])
 
 
@@ -157,9 +151,12 @@ def child_tile_table(parent: Tensor) -> Tiles:
     return Tiles(_ops.child_tile_table(parent), outputs, 4 * count)
 
 
-def has_winograd(dtype: torch.dtype, isa: str | None = None) -> bool:
-    """Whether an instruction set ([the one in use]) has a Winograd kernel: all but AMX in bf16 have."""
-    answer: bool = _ops.has_winograd(dtype, isa or cpu_isa())
+def has_winograd(dtype: torch.dtype, isa: str | None = None, tile: int = 2) -> bool:
+    """Whether an instruction set ([the one in use]) has a Winograd kernel for tiles of 2x2 or 4x4.
+
+    All but AMX in bf16 have one for 2x2; 4x4, whose transforms amplify rounding, is for float32.
+    """
+    answer: bool = _ops.has_winograd(dtype, isa or cpu_isa(), tile)
     return answer
 
 
@@ -215,6 +212,7 @@ def prepack_weight(
     macs_per_row: int | None = None,
     isa: str | None = None,
     winograd: bool = False,
+    tile: int = 2,
     device: torch.device | str = "cpu",
 ) -> PackedWeight:
     """Lays out a convolution for :func:`sparse_conv2d`.
@@ -224,8 +222,9 @@ def prepack_weight(
     either way. shuffle: r of a pixel shuffle that follows; outputs are permuted from torch.nn.PixelShuffle's
     order so that the result's rows are the children's rows. macs_per_row: what one output row counts for,
     where the weight embeds a smaller convolution among structural zeros; kh*kw*I*O otherwise. isa: another
-    set than :func:`cpu_isa`. winograd: for tiles (:class:`Tiles`) instead of a table; 3x3 kernels only. The
-    count stays that of the convolution, however few multiplications Winograd needs. device: where the rows will be.
+    set than :func:`cpu_isa`. winograd: for tiles (:class:`Tiles`) of tile x tile outputs instead of a table; 3x3
+    kernels only. The count stays that of the convolution, however few multiplications Winograd needs. device: where
+    the rows will be.
     On CUDA isa is ``cuda``, or ``cuda_tf32``, which rounds float32 to TF32 before it multiplies; where it is not given,
     torch.backends.cuda.matmul.allow_tf32 decides. There dtype may be float16, too.
     """
@@ -234,7 +233,7 @@ def prepack_weight(
     if macs_per_row is None:
         macs_per_row = weight.numel()
     if winograd:
-        weight = winograd_weight(weight)
+        weight = winograd_weight(weight, tile)
     outputs, inputs, height, width = weight.shape
     packed: Tensor = _ops.prepack_weight(
         weight.detach().to("cpu", torch.float32).contiguous(), dtype, shuffle, isa
@@ -261,11 +260,28 @@ def prepack_weight(
     )
 
 
-def winograd_weight(weight: Tensor) -> Tensor:
-    """G g G^T of each 3x3 kernel (Lavin & Gray, arXiv 1509.09308): [O, I, 3, 3] to float32 [O, I, 4, 4]."""
+_WINOGRAD_WEIGHTS = {
+    2: [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
+    4: [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+}
+
+
+def winograd_weight(weight: Tensor, tile: int = 2) -> Tensor:
+    """G g G^T of each 3x3 kernel (Lavin & Gray, arXiv 1509.09308): [O, I, 3, 3] to [O, I, tile + 2, tile + 2]."""
     if weight.shape[2:] != (3, 3):
-        raise ValueError(f"Winograd's F(2x2, 3x3) needs 3x3 kernels, got shape {tuple(weight.shape)}")
-    transform = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype=torch.float64)
+        raise ValueError(
+            f"Winograd's F({tile}x{tile}, 3x3) needs 3x3 kernels, got shape {tuple(weight.shape)}"
+        )
+    if tile not in _WINOGRAD_WEIGHTS:
+        raise ValueError(f"Winograd tiles are of 2x2 or 4x4, got tile {tile}")
+    transform = torch.tensor(_WINOGRAD_WEIGHTS[tile], dtype=torch.float64)
     return (transform @ weight.detach().double() @ transform.t()).float()
 
 
@@ -364,6 +380,28 @@ def line_weight(weight: Tensor) -> Tensor:
     return weight.permute(0, 3, 1, 2).reshape(outputs, kernel * inputs, kernel, 1)
 
 
+def image_lines(image: Tensor, kernel: int, dtype: torch.dtype) -> Tensor:
+    """An image as overlapping rows, for convolutions packed with :func:`line_weight` over values of 0 to 255.
+
+    image: uint8 [H, W, C], or float32 [C, H, W] in [0, 1], which is multiplied by 255: bytes are exact in bfloat16.
+    Padding is kernel // 2, with zeros. Returns rows [(H + pad) * (W + pad) + 1, kernel * C] (pad: 2 * (kernel // 2))
+    without a copy for each: row y * (W + pad) + x starts at that pixel of the padded image. The last row is zero.
+    """
+    channels = image.shape[2] if image.dtype == torch.uint8 else image.shape[0]
+    lines: Tensor = _ops.image_lines(image, kernel, dtype)
+    pixels = lines.shape[0] // channels - kernel
+    return lines.as_strided((pixels + 1, kernel * channels), (channels, 1))
+
+
+def line_table(active: Tensor, height: int, width: int, kernel: int) -> Tensor:
+    """Which rows of :func:`image_lines` each tap of a kernel reads, for active cells of one image's grid.
+
+    Returns int32 [A, kernel]. IndexError where active does not ascend within the grid.
+    """
+    table: Tensor = _ops.line_table(active, height, width, kernel)
+    return table
+
+
 def sparse_conv2d_scatter_(
     trunk: Tensor, rows: Tensor, table: Tensor | Tiles, packed: PackedWeight, active: Tensor
 ) -> int:
@@ -396,6 +434,40 @@ def sparse_conv2d_scatter_(
         trunk, rows, table, packed.weight, packed.bias, packed.slope, active, packed.outputs, packed.isa
     )
     return table.shape[0] * packed.macs_per_row
+
+
+def activated_conv2d_(
+    out: Tensor,
+    rows: Tensor,
+    table: Tensor | Tiles,
+    packed: PackedWeight,
+    activation: str = "prelu",
+    residual: Tensor | None = None,
+) -> int:
+    """A convolution with a smooth activation, into rows ``out`` [A + 1, O] that there are.
+
+    With y the convolution and its bias and x the residual (zero where there is none), the activation is ``prelu``:
+    as :func:`sparse_conv2d`; ``silu``: v * sigmoid(v) of v = y + x; ``gate``: (y + x) * (sigmoid(y) - 1/2).
+
+    out: of the rows' type, or float32; it shares no memory with rows, its last row becomes zero. residual: [A or more,
+    O] of the rows' type; it may be out itself. packed: without slopes unless for ``prelu``; a shuffle is in the order
+    of the outputs only. Returns the multiply-adds executed. Errors as for :func:`sparse_conv2d`.
+    """
+    _check_layout(table, packed)
+    where, outputs = (table.table, table.outputs) if isinstance(table, Tiles) else (table, None)
+    _ops.activated_conv2d_(
+        out,
+        rows,
+        where,
+        outputs,
+        packed.weight,
+        packed.bias,
+        packed.slope,
+        residual,
+        activation,
+        packed.isa,
+    )
+    return (out.shape[0] - 1) * packed.macs_per_row
 
 
 def sparse_residual_body(

@@ -1,8 +1,8 @@
-"""The ops of :mod:`native.ops` in plain torch: slow, obvious, and the oracle of every test."""
+"""The ops of :mod:`pixeltier.native.ops` in plain torch: slow, obvious, and the oracle of every test."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def plan(importance: Tensor, threshold: Tensor, keep_best: bool = False) -> Tensor:
-    """See :func:`native.ops.plan`."""
+    """See :func:`pixeltier.native.ops.plan`."""
     mask = importance >= threshold[:, None, None]
     if keep_best:
         for image, chosen in zip(importance.flatten(1), mask.flatten(1), strict=True):
@@ -35,13 +35,13 @@ def _taps(active: Tensor, height: int, width: int, kernel: int, stride: int) -> 
 
 
 def dense_table(active: Tensor, images: int, height: int, width: int, kernel: int, stride: int = 1) -> Tensor:
-    """See :func:`native.ops.dense_table`."""
+    """See :func:`pixeltier.native.ops.dense_table`."""
     cells, inside = _taps(active, height, width, kernel, stride)
     return torch.where(inside, cells, images * height * width).to(torch.int32)
 
 
 def packed_table(active: Tensor, images: int, height: int, width: int, kernel: int) -> Tensor:
-    """See :func:`native.ops.packed_table`."""
+    """See :func:`pixeltier.native.ops.packed_table`."""
     cells, inside = _taps(active, height, width, kernel, 1)
     count = len(active)
     position = torch.full((images * height * width + 1,), count)
@@ -50,7 +50,7 @@ def packed_table(active: Tensor, images: int, height: int, width: int, kernel: i
 
 
 def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
-    """See :func:`native.ops.child_table`."""
+    """See :func:`pixeltier.native.ops.child_table`."""
     count, taps = parent.shape
     side = round(taps**0.5)
     offset = torch.arange(kernel) - kernel // 2
@@ -66,32 +66,34 @@ def child_table(parent: Tensor, kernel: int = 3) -> Tensor:
     return torch.stack(children, 1).reshape(4 * count, kernel * kernel).to(torch.int32)
 
 
-def tile_table(active: Tensor, images: int, height: int, width: int, packed: bool) -> tuple[Tensor, Tensor]:
-    """See :func:`native.ops.tile_table`: table [T, 16] and outputs [T, 4]."""
+def tile_table(
+    active: Tensor, images: int, height: int, width: int, packed: bool, size: int = 2
+) -> tuple[Tensor, Tensor]:
+    """See :func:`pixeltier.native.ops.tile_table`: table [T, (size + 2)^2] and outputs [T, size^2]."""
     position = {int(cell): place for place, cell in enumerate(active)}
     absent = len(active) if packed else images * height * width
     table, outputs = [], []
     for n in range(images):
-        for top in range(0, height, 2):
-            for left in range(0, width, 2):
+        for top in range(0, height, size):
+            for left in range(0, width, size):
 
                 def cell(dy: int, dx: int, n: int = n, top: int = top, left: int = left) -> int | None:
                     y, x = top + dy, left + dx
                     inside = 0 <= y < height and 0 <= x < width
                     return (n * height + y) * width + x if inside else None
 
-                places = [position.get(cell(dy, dx)) for dy in (0, 1) for dx in (0, 1)]  # type: ignore[arg-type]
+                places = [position.get(cell(dy, dx)) for dy in range(size) for dx in range(size)]  # type: ignore[arg-type]
                 if all(place is None for place in places):
                     continue
                 outputs.append([-1 if place is None else place for place in places])
-                patch = [cell(dy, dx) for dy in range(-1, 3) for dx in range(-1, 3)]
+                patch = [cell(dy, dx) for dy in range(-1, size + 1) for dx in range(-1, size + 1)]
                 if packed:
                     table.append([position.get(c, absent) if c is not None else absent for c in patch])
                 else:
                     table.append([absent if c is None else c for c in patch])
     return (
-        torch.tensor(table, dtype=torch.int32).reshape(-1, 16),
-        torch.tensor(outputs, dtype=torch.int32).reshape(-1, 4),
+        torch.tensor(table, dtype=torch.int32).reshape(-1, (size + 2) ** 2),
+        torch.tensor(outputs, dtype=torch.int32).reshape(-1, size**2),
     )
 
 
@@ -120,7 +122,7 @@ def sparse_conv2d(
     macs_per_row: int | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, int]:
-    """See :func:`native.ops.sparse_conv2d`; weight, bias [O] and slope [O] in torch.nn.Conv2d's order.
+    """See :func:`pixeltier.native.ops.sparse_conv2d`; weight, bias [O] and slope [O] in torch.nn.Conv2d's order.
 
     Sums are in ``dtype``; the result is rounded to the rows' type.
     """
@@ -143,6 +145,59 @@ def sparse_conv2d(
     return out, count * macs
 
 
+def silu(values: Tensor) -> Tensor:
+    """v * sigmoid(v)."""
+    return values * torch.sigmoid(values)
+
+
+def gate(values: Tensor, residual: Tensor) -> Tensor:
+    """(y + x) * (sigmoid(y) - 1/2)."""
+    return (values + residual) * (torch.sigmoid(values) - 0.5)
+
+
+def activated_conv2d_(
+    out: Tensor,
+    rows: Tensor,
+    table: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    slope: Tensor | None = None,
+    activation: str = "prelu",
+    residual: Tensor | None = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+) -> None:
+    """See :func:`pixeltier.native.ops.activated_conv2d_`; the table of a plain convolution, sums in ``dtype``."""
+    sums = convolution(rows, table, weight, dtype)
+    if bias is not None:
+        sums = sums + bias.to(dtype)
+    x = torch.zeros_like(sums) if residual is None else residual[: len(table)].to(dtype)
+    values = {
+        "prelu": lambda: activate(sums + x, slope),
+        "silu": lambda: silu(sums + x),
+        "gate": lambda: gate(sums, x),
+    }[activation]()
+    out[:-1] = values.to(out.dtype)
+    out[-1] = 0
+
+
+def image_lines(image: Tensor, kernel: int, dtype: torch.dtype) -> Tensor:
+    """See :func:`pixeltier.native.ops.image_lines`; rows without overlap."""
+    pixels = image.float() if image.dtype == torch.uint8 else 255 * image.permute(1, 2, 0)
+    pad = kernel // 2
+    flat = F.pad(pixels, (0, 0, pad, pad, pad, pad)).to(dtype).flatten()
+    channels = pixels.shape[2]
+    padded = F.pad(flat, (0, kernel * channels))
+    return torch.stack([padded[i : i + kernel * channels] for i in range(0, len(flat) + 1, channels)])
+
+
+def line_table(active: Tensor, width: int, kernel: int) -> Tensor:
+    """See :func:`pixeltier.native.ops.line_table`; the number of lines has no say in it."""
+    columns = width + kernel // 2 * 2
+    y, x = active // width, active % width
+    return (y[:, None] + torch.arange(kernel, dtype=torch.int32)) * columns + x[:, None]
+
+
 def sparse_conv2d_scatter_(
     trunk: Tensor,
     rows: Tensor,
@@ -155,7 +210,7 @@ def sparse_conv2d_scatter_(
     macs_per_row: int | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> int:
-    """See :func:`native.ops.sparse_conv2d_scatter_`."""
+    """See :func:`pixeltier.native.ops.sparse_conv2d_scatter_`."""
     out, macs = sparse_conv2d(
         rows, table, weight, bias, slope, trunk[active.long()], macs_per_row=macs_per_row, dtype=dtype
     )
@@ -169,7 +224,7 @@ def sparse_residual_body(
     layers: Sequence[tuple[Tensor, Tensor | None, Tensor | None]],
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """See :func:`native.ops.sparse_residual_body`; a layer is its weight, bias and slope."""
+    """See :func:`pixeltier.native.ops.sparse_residual_body`; a layer is its weight, bias and slope."""
     trunk = rows
     for first, second in zip(layers[0::2], layers[1::2], strict=False):
         inner, _ = sparse_conv2d(trunk, table, *first, dtype=dtype)
@@ -180,7 +235,7 @@ def sparse_residual_body(
 
 
 def pool_windows(rows: Tensor, images: int, height: int, width: int, window: int) -> Tensor:
-    """See :func:`native.ops.pool_windows`."""
+    """See :func:`pixeltier.native.ops.pool_windows`."""
     grid = rows[: images * height * width].view(images, height, width, rows.shape[1])
     pooled = []
     for image in grid:
@@ -200,7 +255,7 @@ def pooled_stem(
     slope: Tensor | None,
     stride: int,
 ) -> Tensor:
-    """See :func:`native.ops.pooled_stem`; weight [O, C, K, K]. Sums are in float64, pooled after rounding."""
+    """See :func:`pixeltier.native.ops.pooled_stem`; weight [O, C, K, K]. Sums are in float64, pooled after rounding."""
     channel = torch.arange(levels.shape[0])
     image = levels.double()[channel, pixels.long()].permute(0, 3, 1, 2)
     sums = F.conv2d(image, weight.double(), None, stride, weight.shape[2] // 2).permute(0, 2, 3, 1)
@@ -212,9 +267,50 @@ def pooled_stem(
 
 
 def compose(x: Tensor, pixels: Tensor) -> Tensor:
-    """See :func:`native.ops.compose`; sums in float64."""
+    """See :func:`pixeltier.native.ops.compose`; sums in float64."""
     images, _, height, width = x.shape
-    base = F.interpolate(x.double(), scale_factor=4, mode="bicubic", align_corners=False)
-    added = pixels.double().view(images, height, width, 4, 4, 3).permute(0, 1, 3, 2, 4, 5)
-    image = base.permute(0, 2, 3, 1) + added.reshape(images, 4 * height, 4 * width, 3)
-    return (255 * image).round().clamp(0, 255).to(torch.uint8)
+    x = x.double()
+    said = pixels.double().view(images, height, width, 4, 4, 3).permute(0, 5, 1, 3, 2, 4)
+    said = _bounded(x, said.reshape(images, 3, 4 * height, 4 * width))
+    image = (said + _bicubic(x - _reduced(said.clamp(0, 1)))).clamp(0, 1)
+    drift, brightness = _smooth(x - _reduced(image)), _smooth(F.avg_pool2d(image, 4))
+    room = torch.where(drift > 0, 1 - brightness, brightness)
+    pull = _bicubic((drift / room.clamp_min(0.02)).clamp(-1, 1))
+    image = image + pull * torch.where(pull > 0, 1 - image, image)
+    return (255 * image.clamp(0, 1)).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _bounded(x: Tensor, said: Tensor) -> Tensor:
+    """Within the range of the 3x3 cells around, widened by itself, and without colour where those are gray."""
+    most, least = _local(x, F.max_pool2d), -_local(-x, F.max_pool2d)
+    coloured = (x[:, :1] != x).any(1, keepdim=True).double()
+    gray = F.interpolate(_local(coloured, F.max_pool2d), scale_factor=4) == 0
+    luma = torch.tensor([0.299, 0.587, 0.114]).double().view(1, 3, 1, 1)
+    said = torch.where(gray, (luma * said).sum(1, keepdim=True).expand_as(said), said)
+    low, high = (F.interpolate(edge, scale_factor=4) for edge in (2 * least - most, 2 * most - least))
+    return torch.where(said > low, said, low).minimum(high)  # a NaN to the least
+
+
+def _bicubic(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=4, mode="bicubic", align_corners=False)
+
+
+def _reduced(image: Tensor) -> Tensor:
+    """A quarter of the size, by Keys' kernel (a = -0.5) stretched over 16 pixels; edges repeated."""
+    t = ((torch.arange(16).double() + 0.5) / 4 - 2).abs()
+    weight = torch.where(t < 1, (1.5 * t - 2.5) * t * t + 1, ((-0.5 * t + 2.5) * t - 4) * t + 2)
+    weight = weight / weight.sum()
+    kernel = torch.outer(weight, weight).expand(3, 1, 16, 16)
+    return F.conv2d(F.pad(image, (6, 6, 6, 6), mode="replicate"), kernel, stride=4, groups=3)
+
+
+def _local(x: Tensor, pool: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    """Over 3x3 cells, edges repeated."""
+    return pool(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Binomial means over 5x5 cells, which see nothing of stripes one cell wide; edges repeated."""
+    weight = torch.tensor([1, 4, 6, 4, 1]).double() / 16
+    kernel = torch.outer(weight, weight).expand(3, 1, 5, 5)
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)

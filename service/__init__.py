@@ -1,4 +1,4 @@
-"""Pixeltier's HTTP service: one front process without torch, worker slots that have it."""
+"""Pixeltier's HTTP service: one front process without torch, workers that have it."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -4,10 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
-from service.tasks import Task
-from service.tiers.expectations import CurvePoint
+from pixeltier.service.tasks import Task
+
+
+class CurvePoint(Protocol):
+    """One measured point; `pixeltier.models.cards.Expectation` has this shape."""
+
+    @property
+    def threshold(self) -> float: ...  # noqa: D102
+    @property
+    def macs_saved(self) -> float: ...  # noqa: D102
+    @property
+    def metrics(self) -> dict[str, float]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,7 @@ def load(weights_dir: Path | None = None) -> Catalogue:
     Raises:
         FileNotFoundError, ValueError: no card, a malformed one, or another number of labels than of classes.
     """
-    from models.cards import (  # not at the top: the client's half of the CLI needs no models
+    from pixeltier.models.cards import (  # not at the top: the client's half of the CLI needs no models
         load_card,
         load_labels,
     )

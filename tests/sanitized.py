@@ -1,6 +1,6 @@
 """Run the kernel tests on a build with the address and undefined behaviour sanitizers: `make sanitize`.
 
-The development install would answer `import native` first; it is set aside here.
+The development install would answer the import first; it is set aside here.
 """
 
 import sys
@@ -16,7 +16,7 @@ def main() -> int:
     sys.path.insert(0, str(folder))
     import torch  # noqa: F401  its libraries are found by being there already
 
-    import native
+    from pixeltier import native
 
     if not Path(native.__file__).is_relative_to(folder):
         raise RuntimeError(f"native came from {native.__file__}, not from {folder}")

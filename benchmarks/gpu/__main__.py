@@ -83,7 +83,7 @@ def measure(report: Report, device: torch.device, deadline: float, scale: int) -
 
 def rehearse(report: Report, deadline: float) -> None:
     """The tables of tiny cases, the kernels in software as the tests run them: whether this program works."""
-    from native import ops
+    from pixeltier.native import ops
     from tests.unit.native.simt.emulated import EmulatedOps
     from tests.unit.native.simt.emulated import build as build_emulated
 

@@ -19,8 +19,8 @@ SANITIZED = "test_weights_with_structural_zeros_and_padding or test_tables or te
 
 
 def cuda_is_built() -> bool:
-    """Whether `native` imports and has its CUDA kernels; asked in another process, since a build follows."""
-    code = "import sys; from native import ops; sys.exit(0 if ops.has_cuda() else 1)"
+    """Whether the extension loads and has its CUDA kernels; asked in another process, since a build follows."""
+    code = "import sys; from pixeltier.native import ops; sys.exit(0 if ops.has_cuda() else 1)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=120, check=False
     )
@@ -54,8 +54,8 @@ def build(report: Report, seconds: float) -> None:
     spills = [
         line for line in log.splitlines() if "bytes spill stores" in line and "0 bytes spill" not in line
     ]
-    for library in directory.glob("_C*.so"):
-        shutil.copy2(library, ROOT / "native" / library.name)
+    for made in (*directory.glob("_C*.so"), directory / "_build_info.py"):
+        shutil.copy2(made, ROOT / "native" / made.name)
     if not cuda_is_built():
         raise RuntimeError(
             "the build works, but another one is imported: reinstall it (pip install --no-build-isolation -e .)"

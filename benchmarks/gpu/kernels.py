@@ -77,7 +77,7 @@ def measure_layer(
     layer: Layer, share: float, dtype: torch.dtype, isa: str, clock: Clock, limits: Limits
 ) -> list[object]:
     """One row of the kernels' table."""
-    from native import ops
+    from pixeltier.native import ops
 
     device, images = clock.device, layer.grid[0]
     threshold = torch.full((images,), 1 - share, device=device)
@@ -114,7 +114,7 @@ def measure_layer(
 
 def measure_small_kernels(clock: Clock, limits: Limits, scale: int) -> list[list[object]]:
     """Plan, tables and composition: bound by bytes."""
-    from native import ops
+    from pixeltier.native import ops
 
     grid = (1, max(4, 270 // scale), max(4, 480 // scale))
     cells, device = grid[1] * grid[2], clock.device

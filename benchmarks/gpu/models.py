@@ -24,16 +24,23 @@ def load(task: str) -> tuple[Any, list[float]]:
     """A network with the shipped weights, and its calibration; from the files alone."""
     from safetensors.torch import load_file
 
-    from models.networks.resnet18 import ResNet18, ResNet18Shape
-    from models.networks.srresnet import SRResNet, SRResNetShape
+    from pixeltier.models.networks.classification import Classification, ClassificationShape
+    from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
 
-    name = {"super_resolve": "srresnet_x4", "classify": "resnet18"}[task]
-    card = json.loads((ROOT / "models" / "weights" / f"{name}.json").read_text(encoding="utf-8"))
+    base, name = {
+        "super_resolve": ("espan_x4", "srresnet_x4"),
+        "classify": ("efficientnet_lite0", "resnet18"),
+    }[task]
+    weights = ROOT / "models" / "weights"
+    card = json.loads((weights / f"{name}.json").read_text(encoding="utf-8"))
     shape = card["architecture"]
-    model = SRResNet(SRResNetShape(**shape)) if task == "super_resolve" else ResNet18(ResNet18Shape(**shape))
-    model.load_state_dict(
-        {k: v.float() for k, v in load_file(ROOT / f"models/weights/{name}.safetensors").items()}
+    model: nn.Module = (
+        SuperResolution(SuperResolutionShape(**shape))
+        if task == "super_resolve"
+        else Classification(ClassificationShape(**shape))
     )
+    files = (load_file(weights / f"{part}.safetensors") for part in (base, name))
+    model.load_state_dict({key: value.float() for file in files for key, value in file.items()})
     return model.eval().requires_grad_(False), card["calibration"]
 
 
@@ -80,7 +87,7 @@ def replayed(
     clock: Clock, call: Callable[..., Sequence[Tensor]], *inputs: Tensor
 ) -> tuple[float, Sequence[Tensor]]:
     """Time of a call as a CUDA graph, and its results."""
-    from models.inference.device import Graph
+    from pixeltier.models.inference.device import Graph
 
     if clock.device.type != "cuda":
         return clock.ms(lambda: call(*inputs)), call(*inputs)
@@ -98,12 +105,12 @@ def measure_srresnet(
 ) -> None:
     """SRResNet x4 at LR 480x270: exact and with at least 90 % saved, beside the dense network."""
     from benchmarks.rivals import PlainSRResNet
-    from models import counting
-    from models.calibration import Calibration
-    from models.inference.device_srresnet import DeviceSRResNet
+    from pixeltier.models import counting
+    from pixeltier.models.calibration import Calibration
+    from pixeltier.models.inference.device_super_resolution import DeviceSuperResolution
 
     model, knots = load("super_resolve")
-    network = DeviceSRResNet(model, torch.bfloat16, clock.device, isa="cuda")
+    network = DeviceSuperResolution(model, torch.bfloat16, clock.device, isa="cuda")
     calibrate = Calibration(knots, clock.device)
     height, width = max(12, 270 // scale), max(12, 480 // scale)
 
@@ -115,12 +122,14 @@ def measure_srresnet(
     for batch in batches:
         x = photos(batch, height, width).to(clock.device)
         cells = batch * height * width
-        times = rivals(report, PlainSRResNet(model), x, clock, compiled=compiled and batch == batches[0])
+        times = rivals(
+            report, PlainSRResNet(model.refinement), x, clock, compiled=compiled and batch == batches[0]
+        )
         best = min(times.values())
         rows += [[batch, name, NOTHING, f"{ms:.3f}", f"{best / ms:.2f}", ""] for name, ms in times.items()]
         exact = torch.zeros(batch, device=clock.device)
         windows = enlarge(x, exact)[2].flatten(1).float()
-        always = network.light_macs + network.importance_macs
+        always = network.base_macs + network.importance_macs
         share = share_for(0.905, counting.srresnet_dense(), always, network.body_macs + network.tail_macs)
         sparse = windows.quantile(1 - share, dim=1)
         for name, thresholds, target in (("exact", exact, 1.0), ("sparse", sparse, 4.0)):
@@ -160,12 +169,12 @@ def measure_srresnet(
 def measure_resnet(report: Report, clock: Clock, scale: int, *, compiled: bool) -> None:
     """ResNet-18 at 224, batch 64: exact and with half saved."""
     from benchmarks.rivals import PlainResNet18
-    from models import counting
-    from models.calibration import Calibration
-    from models.inference.device_resnet18 import DeviceResNet18
+    from pixeltier.models import counting
+    from pixeltier.models.calibration import Calibration
+    from pixeltier.models.inference.device_classification import DeviceClassification
 
     model, knots = load("classify")
-    network = DeviceResNet18(model, torch.bfloat16, clock.device, isa="cuda")
+    network = DeviceClassification(model, torch.bfloat16, clock.device, isa="cuda")
     calibrate = Calibration(knots, clock.device)
     batch, size = max(1, 64 // scale), 224 if scale == 1 else 32
     shown = photos(batch, size, size).to(clock.device)
@@ -178,7 +187,7 @@ def measure_resnet(report: Report, clock: Clock, scale: int, *, compiled: bool) 
         return result.logits, result.counts
 
     def saved_at(counts: Tensor) -> float:
-        executed = batch * network.fixed_macs(size, size)
+        executed = batch * (network.base_macs(size, size) + network.image_macs(size, size))
         executed += sum(int(of_stage.sum()) * counting.resnet18_cell(n) for n, of_stage in enumerate(counts))
         return 1 - executed / dense
 
@@ -187,7 +196,7 @@ def measure_resnet(report: Report, clock: Clock, scale: int, *, compiled: bool) 
         middle = (low + high) / 2
         saved = saved_at(classify(pixels, torch.full((batch,), middle, device=clock.device))[1])
         low, high = (middle, high) if saved < 0.5 else (low, middle)
-    times = rivals(report, PlainResNet18(model), x, clock, compiled=compiled)
+    times = rivals(report, PlainResNet18(model.refinement), x, clock, compiled=compiled)
     eager, best = times["cuDNN eager"], min(times.values())
     rows: list[list[object]] = [
         [name, NOTHING, f"{ms:.3f}", f"{eager / ms:.2f}", f"{best / ms:.2f}", ""]

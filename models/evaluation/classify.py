@@ -1,27 +1,21 @@
-"""Top-1, top-5 and agreement with the exact tier, at each threshold, and on an oracle's map."""
+"""Top-1, top-5 and agreement with the exact tier, at each threshold, and with an oracle's choice of images."""
 
-import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from PIL import Image
 from tqdm import tqdm
 
-from models.budgets import Budget
-from models.checkpoints import load_resnet18
-from models.engine import Classification, Classifier, Pixels
-from models.evaluation.points import Evaluation, Point, rows
-from models.evaluation.ranking import ranks
-from models.images import classify_input
-from models.networks.resnet18 import stage_scores
-from models.training.classify_photos import normalise
+from pixeltier.models.engine import Classifier, Pixels
+from pixeltier.models.evaluation.dense_classifiers import DenseClassifier
+from pixeltier.models.evaluation.points import Evaluation, Point, rows
+from pixeltier.models.images import read_classify_input
+from pixeltier.models.photo_table import CLASS_COLUMNS, read_rows
 
 BATCH = 16
-CLASS_COLUMNS = ("class_index", "imagenet_index")
 
 
 def labelled_photos(table: Path, images: Path, split: str) -> tuple[list[Path], npt.NDArray[np.int64]]:
@@ -31,17 +25,13 @@ def labelled_photos(table: Path, images: Path, split: str) -> tuple[list[Path], 
     Raises:
         ValueError: a column is missing, a class is no number, or no row is left.
     """
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if rows and "path" not in rows[0]:
-        raise ValueError(f"{table} has no column 'path'; it has {sorted(rows[0])}")
-    column = next((name for name in CLASS_COLUMNS if rows and name in rows[0]), None)
-    if rows and column is None:
-        raise ValueError(f"{table} has no column {CLASS_COLUMNS[0]!r}; it has {sorted(rows[0])}")
-    rows = [row for row in rows if split == "all" or row.get("split", split) == split]
-    if not rows or column is None:
+    rows = read_rows(table)
+    if rows and rows[0].class_index is None:
+        raise ValueError(f"{table} has no column {CLASS_COLUMNS[0]!r}")
+    rows = [row for row in rows if split == "all" or row.split in {None, split}]
+    if not rows:
         raise ValueError(f"{table} has no rows with split {split!r}; give --split")
-    return [images / row["path"] for row in rows], np.array([int(row[column]) for row in rows])
+    return [images / row.path for row in rows], np.array([row.class_index for row in rows])
 
 
 def evaluate(
@@ -49,12 +39,18 @@ def evaluate(
     photos: Sequence[Path],
     labels: npt.NDArray[np.int64],
     thresholds: Sequence[tuple[str | None, float]],
-    oracle: "TrueClassEvidence | None" = None,
+    oracle: bool = False,
+    dense: Sequence[DenseClassifier] = (),
 ) -> Evaluation:
-    """Measure every (tier, threshold); the exact run is always made, as what the others are compared with.
+    """Measure every (tier, threshold), the base alone and the exact run, which the others are compared with.
+
+    Args:
+        oracle: also refine, at equal MACs, just the images whose true class gains most by it: what a base that knew the
+            answers would choose.
+        dense: rivals that see the same photos.
 
     Raises:
-        ValueError: a label is no class of the classifier.
+        ValueError: a label is not a class of the classifier.
     """
     classes = classifier.card.architecture.get("classes", 1000)
     if labels.min() < 0 or labels.max() >= classes:
@@ -62,107 +58,114 @@ def evaluate(
             f"classes lie between 0 and {classes - 1}, the table has {labels.min()} to {labels.max()}"
         )
     limits = list(dict.fromkeys([0.0, *(threshold for _, threshold in thresholds)]))
-    learned, ranked = ({limit: _Run() for limit in limits} for _ in range(2))
+    runs = {limit: _Run(labels) for limit in limits}
+    base = _Run(labels)
+    others = [_Run(labels) for _ in dense]
+    answers = bool(classifier.card.architecture.get("base_answers", 1))
     bar = tqdm(total=len(photos), desc="classify", unit="photo")
-    for first in range(0, len(photos), BATCH):
-        batch = [_read(path) for path in photos[first : first + BATCH]]
-        maps = oracle(batch, labels[first : first + BATCH]) if oracle is not None else None
-        for limit in limits:
+    for batch in batches(photos):
+        for limit, run in runs.items():
             results = classifier.classify(batch, [limit] * len(batch))
-            learned[limit].add(results)
-            if maps is not None:
-                budgets = [Budget(target_macs=result.macs_executed) for result in results]
-                found = classifier.classify_within(batch, [0.0] * len(batch), budgets, maps)
-                ranked[limit].add([one for one in found if isinstance(one, Classification)])
+            run.add(results)
+        whole = [result.macs_dense for result in results]
+        if answers:
+            base.add(classifier.base_alone(batch))
+        for rival, run in zip(dense, others, strict=True):
+            run.add(
+                [
+                    _DenseAnswer(rival(image), rival.macs, macs)
+                    for image, macs in zip(batch, whole, strict=True)
+                ]
+            )
         bar.update(len(batch))
     bar.close()
-    exact = learned[0.0].best_five()[:, 0]
-
-    def points(runs: dict[float, _Run]) -> list[Point]:
-        return [runs[limit].point(tier, limit, labels, exact) for tier, limit in thresholds]
-
-    reference = learned[0.0].point("exact tier", 0.0, labels, exact)
+    exact = runs[0.0]
+    reference = exact.point("exact tier", 0.0, exact)
+    rivals = [base.point("base alone", None, exact)] if answers else []
+    if not any(threshold == 0 for _, threshold in thresholds):
+        rivals.append(reference)
+    rivals += [run.point(rival.name, None, exact) for rival, run in zip(dense, others, strict=True)]
+    best = []
+    if oracle and answers:
+        best = [_oracle(runs[limit], base, exact).point(tier, limit, exact) for tier, limit in thresholds]
     return Evaluation(
         images=len(photos),
-        learned=rows(points(learned), reference),
-        oracle=rows(points(ranked), reference) if oracle is not None else [],
-        rivals=[] if any(threshold == 0 for _, threshold in thresholds) else rows([reference], reference),
+        learned=rows([runs[limit].point(tier, limit, exact) for tier, limit in thresholds], reference),
+        oracle=rows(best, reference),
+        rivals=rows(rivals, reference),
     )
 
 
-class TrueClassEvidence:
-    """An approximate oracle: windows ranked by how much the true class's loss would rise without them.
-
-    The exact one would skip each window by itself and look, hundreds of passes a photo, and still not see windows
-    together. This is the gradient of the loss by the masks that multiply the residual branches, averaged over masks
-    from a quarter to one: integrated gradients (Sundararajan et al., arXiv 1703.01365) of what skipping does. It knows
-    the answer, but it bounds nothing. The same at the stem's features (gradient times activation) proved worse than
-    the learned map: it sees what a window says, not what computing it adds.
-    """
-
-    LEVELS = (0.25, 0.5, 0.75, 1.0)
-
-    def __init__(self, directory: Path | None) -> None:
-        self._model, _ = load_resnet18(directory)
-        self._model.requires_grad_(False)
-
-    def __call__(
-        self, images: Sequence[Pixels], labels: npt.NDArray[np.int64]
-    ) -> list[npt.NDArray[np.float32]]:
-        """One map of ranks for each uint8 [H, W, 3] image of a batch."""
-        stem = self._model.stem(normalise(np.stack(images)))
-        count, _, height, width = stem.shape
-        window, wanted = self._model.shape.window, torch.from_numpy(labels)
-        total = torch.zeros(count, 1, -(-height // window), -(-width // window))
-        for level in self.LEVELS:
-            windows = torch.full_like(total, level).requires_grad_()
-            masks = stage_scores(windows, window, height, width)
-            logits = self._model.classify(self._model.trunk(stem, masks))
-            (slope,) = torch.autograd.grad(F.cross_entropy(logits, wanted, reduction="sum"), windows)
-            total -= slope
-        return [ranks(one[0].numpy()) for one in total]
+def _oracle(run: "_Run", base: "_Run", exact: "_Run") -> "_Run":
+    """The exact answers of the images that gain most, as many as fit into the MACs of a run, else the base's."""
+    gain = np.array(exact.of_truth) - np.array(base.of_truth)
+    left = sum(run.executed) - sum(base.executed)
+    chosen = set()
+    for index in np.argsort(-gain, kind="stable").tolist():
+        extra = exact.executed[index] - base.executed[index]
+        if gain[index] <= 0 or extra > left:
+            break
+        left -= extra
+        chosen.add(index)
+    result = _Run(run.labels)
+    for index in range(len(gain)):
+        result.take(exact if index in chosen else base, index)
+    return result
 
 
 def batches(photos: Sequence[Path]) -> Iterator[list[Pixels]]:
     """The photos as the classifier sees them, a batch at a time."""
     for first in range(0, len(photos), BATCH):
-        yield [_read(path) for path in photos[first : first + BATCH]]
+        yield [read_classify_input(path) for path in photos[first : first + BATCH]]
+
+
+class _Answer(Protocol):
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def macs_executed(self) -> int: ...
+    @property
+    def macs_dense(self) -> int: ...
+
+
+@dataclass(slots=True)
+class _DenseAnswer:
+    probabilities: npt.NDArray[np.float32]
+    macs_executed: int
+    macs_dense: int
 
 
 class _Run:
-    """What one threshold gave over all photos."""
+    """What one way to compute gave over all photos."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: npt.NDArray[np.int64]) -> None:
+        self.labels = labels
+        self.executed: list[int] = []
+        self.of_truth: list[float] = []
         self._dense: list[int] = []
-        self._executed: list[int] = []
         self._five: list[npt.NDArray[np.int64]] = []
 
-    def add(self, results: Sequence[Classification]) -> None:
+    def add(self, results: Sequence[_Answer]) -> None:
         for result in results:
+            self.of_truth.append(float(result.probabilities[self.labels[len(self.of_truth)]]))
             self._dense.append(result.macs_dense)
-            self._executed.append(result.macs_executed)
+            self.executed.append(result.macs_executed)
             self._five.append(np.argsort(-result.probabilities, kind="stable")[:5])
 
-    def best_five(self) -> npt.NDArray[np.int64]:
-        return np.stack(self._five)
+    def take(self, other: "_Run", index: int) -> None:
+        """Another run's result of one photo."""
+        self.of_truth.append(other.of_truth[index])
+        self._dense.append(other._dense[index])
+        self.executed.append(other.executed[index])
+        self._five.append(other._five[index])
 
-    def point(
-        self,
-        tier: str | None,
-        threshold: float,
-        labels: npt.NDArray[np.int64],
-        exact: npt.NDArray[np.int64],
-    ) -> Point:
-        five = self.best_five()
+    def point(self, tier: str | None, threshold: float | None, exact: "_Run") -> Point:
+        """Scores of each photo."""
+        five, first = np.stack(self._five), np.stack(exact._five)[:, 0]
         right = {
-            "top1": five[:, 0] == labels,
-            "top5": (five == labels[:, None]).any(axis=1),
-            "agreement": five[:, 0] == exact,
+            "top1": five[:, 0] == self.labels,
+            "top5": (five == self.labels[:, None]).any(axis=1),
+            "agreement": five[:, 0] == first,
         }
         scores = {name: values.astype(np.float64) for name, values in right.items()}
-        return Point(tier, threshold, np.array(self._executed), np.array(self._dense), scores)
-
-
-def _read(path: Path) -> npt.NDArray[np.uint8]:
-    with Image.open(path) as image:
-        return classify_input(image.convert("RGB"))
+        return Point(tier, threshold, np.array(self.executed), np.array(self._dense), scores)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 TierThresholds = Callable[[str], Mapping[str, float]]
+INT8_PHOTOS = 300
 
 
 def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
@@ -35,7 +36,28 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
     classify.add_argument(
         "--split", default="val", help="rows to use where there is a split column; all [val]"
     )
-    _add_common(classify, "rank windows by the true class's loss without them (approximate), at equal MACs")
+    classify.add_argument(
+        "--rivals", action="store_true", help="also the base alone at 224, 192, 160 and 128 pixels a side"
+    )
+    classify.add_argument(
+        "--resnet18",
+        type=Path,
+        metavar="FILE",
+        help="with --rivals: also a plain ResNet-18 (torchvision or timm names) at those sizes",
+    )
+    classify.add_argument(
+        "--int8-photos",
+        type=Path,
+        metavar="DIR",
+        help="with --rivals: also OpenVINO INT8, quantised by NNCF on 300 photos below DIR",
+    )
+    classify.add_argument(
+        "--time",
+        type=float,
+        metavar="SECONDS",
+        help="also milliseconds of one photo, everything taking turns for so long",
+    )
+    _add_common(classify, "refine the images whose true class gains most by it, at equal MACs")
     classify.set_defaults(run=lambda options: _or_explain(_classify, options, tier_thresholds("classify")))
 
 
@@ -59,7 +81,7 @@ def _add_common(parser: argparse.ArgumentParser, oracle: str) -> None:
         help="print the thresholds that save these shares of the MACs on these images, and nothing else (fast)",
     )
     parser.add_argument("--weights", type=Path, help="directory of weights and card [the packaged ones]")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "int8"), default="auto")
     parser.add_argument(
         "--update-card", metavar="NAME", help="store the curve in the card, as measured on data of that name"
     )
@@ -93,9 +115,9 @@ def _or_explain(
 
 
 def _super_resolve(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:
-    from models.engine import SuperResolver
-    from models.evaluation.rivals import OnnxRival
-    from models.evaluation.super_resolve import evaluate, low_resolution_images
+    from pixeltier.models.engine import SuperResolver
+    from pixeltier.models.evaluation.rivals import OnnxRival
+    from pixeltier.models.evaluation.super_resolve import evaluate, low_resolution_images
 
     resolver = SuperResolver.load(options.weights, options.precision)
     if options.suggest_tiers is not None:
@@ -107,17 +129,38 @@ def _super_resolve(options: argparse.Namespace, tiers: Mapping[str, float]) -> i
 
 
 def _classify(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:
-    from models.engine import Classifier
-    from models.evaluation.classify import TrueClassEvidence, batches, evaluate, labelled_photos
+    from pixeltier.models.engine import Classifier
+    from pixeltier.models.evaluation.classify import batches, evaluate, labelled_photos
+    from pixeltier.models.evaluation.timing import timed
 
     photos, labels = labelled_photos(options.labels, options.images, options.split)
     classifier = Classifier.load(options.weights, options.precision)
     if options.suggest_tiers is not None:
         costs = (cost for batch in batches(photos) for cost in classifier.costs(batch))
         return _suggest("classify", costs, options, tiers, options.labels.name)
-    oracle = TrueClassEvidence(options.weights) if options.oracle else None
-    found = evaluate(classifier, photos, labels, _wanted(options, tiers), oracle)
-    return _report("classify", classifier.card.version, options.labels.name, found, options)
+    dense = _dense_classifiers(options) if options.rivals else []
+    found = evaluate(classifier, photos, labels, _wanted(options, tiers), options.oracle, dense)
+    if options.time is not None:
+        found = timed(found, classifier, photos, dense, options.time)
+    loss = (
+        _int8_loss(options, tiers, photos, labels) if options.update_card and classifier.card.int8 else None
+    )
+    return _report("classify", classifier.card.version, options.labels.name, found, options, loss)
+
+
+def _dense_classifiers(options: argparse.Namespace) -> list[Any]:
+    import torch
+
+    from pixeltier.models.checkpoints import load_classification
+    from pixeltier.models.evaluation.dense_classifiers import dense_classifiers
+    from pixeltier.models.images import read_classify_input
+    from pixeltier.models.training.photos import find_photos
+
+    model, _ = load_classification(options.weights)
+    paths = [] if options.int8_photos is None else find_photos([options.int8_photos])
+    chosen = paths[:: max(1, len(paths) // INT8_PHOTOS)][:INT8_PHOTOS]
+    photos = [read_classify_input(path) for path in chosen]
+    return list(dense_classifiers(model, options.resnet18, photos, torch.get_num_threads()))
 
 
 def _wanted(options: argparse.Namespace, tiers: Mapping[str, float]) -> list[tuple[str | None, float]]:
@@ -131,8 +174,8 @@ def _suggest(
 ) -> int:
     from dataclasses import asdict
 
-    from models.evaluation.report import write_json
-    from models.evaluation.suggestion import as_toml, suggest
+    from pixeltier.models.evaluation.report import write_json
+    from pixeltier.models.evaluation.suggestion import as_toml, suggest
 
     found = suggest(costs, options.suggest_tiers)
     below_exact = [name for name, threshold in tiers.items() if threshold > 0]
@@ -142,15 +185,36 @@ def _suggest(
     return 0
 
 
-def _report(task: str, version: str, data: str, evaluation: Any, options: argparse.Namespace) -> int:
-    from models.evaluation import report
-    from models.evaluation.plot import draw
+def _int8_loss(options: argparse.Namespace, tiers: Mapping[str, float], photos: Any, labels: Any) -> float:
+    """Top-1 that the base's int8 loses, the most of all thresholds."""
+    from pixeltier.models.engine import Classifier
+    from pixeltier.models.evaluation.classify import evaluate
+
+    exact, rounded = (
+        evaluate(Classifier.load(options.weights, precision), photos, labels, _wanted(options, tiers)).learned
+        for precision in ("fp32", "int8")
+    )
+    lost = max(a.metrics["top1"] - b.metrics["top1"] for a, b in zip(exact, rounded, strict=True))
+    print(f"int8 loses {100 * lost:.2f} points of top-1 at worst")
+    return lost
+
+
+def _report(
+    task: str,
+    version: str,
+    data: str,
+    evaluation: Any,
+    options: argparse.Namespace,
+    int8_loss: float | None = None,
+) -> int:
+    from pixeltier.models.evaluation import report
+    from pixeltier.models.evaluation.plot import draw
 
     print(report.table(evaluation))
     if options.json is not None:
         report.write_json(report.document(task, version, data, evaluation), options.json)
     if options.update_card is not None:
-        report.update_card(task, evaluation, options.update_card, options.weights)
+        report.update_card(task, evaluation, options.update_card, options.weights, int8_loss)
     if options.plot is not None:
         draw(task, evaluation, f"{task} {version} on {data}, {evaluation.images} images", options.plot)
     return 0

@@ -1,9 +1,12 @@
-"""The curve as a picture: quality against MACs saved, learned and oracle, rivals as points."""
+"""The curve as a picture: quality against MACs saved and, where it was measured, against time; rivals as points."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.evaluation.points import Evaluation, Row
+from pixeltier.models.atomic_files import replacing
+from pixeltier.models.evaluation.points import Evaluation, Row
 
 PANELS = {
     "super-resolve": {"psnr_y": "PSNR on luma (dB)", "ssim_y": "SSIM on luma"},
@@ -11,7 +14,20 @@ PANELS = {
 }
 PERCENT = frozenset({"top1", "top5"})
 MARKERS = "sD^vPX*"
+COLOURS = ("C1", "C3", "C4", "C5", "C6", "C7", "C8", "C9")  # without the curves' blue and green
 SUFFIXES = {".png", ".svg", ".pdf"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What quality is drawn against."""
+
+    label: str
+    of: Callable[[Row], float | None]
+
+
+MACS_SAVED = Cost("MACs saved (%)", lambda row: None if row.macs_saved is None else 100 * row.macs_saved)
+MILLISECONDS = Cost("milliseconds a photo, batch 1", lambda row: row.milliseconds)
 
 
 def draw(task: str, evaluation: Evaluation, title: str, path: Path) -> None:
@@ -28,49 +44,51 @@ def draw(task: str, evaluation: Evaluation, title: str, path: Path) -> None:
     except ImportError as error:
         raise ImportError("--plot needs matplotlib: pip install 'pixeltier[evaluate]'") from error
     panels = PANELS[task]
-    figure = Figure(figsize=(5.4 * len(panels), 4.2), layout="constrained")
+    costs = [MACS_SAVED, *([MILLISECONDS] if any(map(MILLISECONDS.of, evaluation.learned)) else [])]
+    figure = Figure(figsize=(5.4 * len(panels), 4.2 * len(costs)), layout="constrained")
     figure.suptitle(title)
-    for axes, (metric, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        _panel(axes, evaluation, metric)
-        axes.set_xlabel("MACs saved (%)")
-        axes.set_ylabel(label)
-        axes.grid(visible=True, alpha=0.3)
-        axes.legend(fontsize="small")
-    partial = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(partial, dpi=150)
-    partial.replace(path)
+    rows = figure.subplots(len(costs), len(panels), squeeze=False)
+    for cost, row in zip(costs, rows, strict=True):
+        for axes, (metric, label) in zip(row, panels.items(), strict=True):
+            _panel(axes, evaluation, metric, cost)
+            axes.set_xlabel(cost.label)
+            axes.set_ylabel(label)
+            axes.grid(visible=True, alpha=0.3)
+    rows[0][0].legend(fontsize="x-small")
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=150)
 
 
-def _panel(axes: Any, evaluation: Evaluation, metric: str) -> None:
+def _panel(axes: Any, evaluation: Evaluation, metric: str, cost: Cost) -> None:
     scale = 100 if metric in PERCENT else 1
-    learned = _ascending(evaluation.learned)
-    x, y = _line(learned, metric, scale)
+    learned = _ascending(evaluation.learned, cost)
+    x, y = _line(learned, metric, scale, cost)
     axes.plot(x, y, "o-", color="tab:blue", label="learned map", zorder=3)
     band = [
-        (saved, mean - scale * (gap.value - gap.low), mean + scale * (gap.high - gap.value))
-        for row, saved, mean in zip(learned, x, y, strict=True)
+        (place, mean - scale * (gap.value - gap.low), mean + scale * (gap.high - gap.value))
+        for row, place, mean in zip(learned, x, y, strict=True)
         if (gap := row.to_exact.get(metric)) is not None
     ]
     if band:
         axes.fill_between(*zip(*band, strict=True), color="tab:blue", alpha=0.15, linewidth=0)
-    if evaluation.oracle:
-        axes.plot(
-            *_line(_ascending(evaluation.oracle), metric, scale), "o--", color="tab:green", label="oracle map"
-        )
+    oracle = _ascending(evaluation.oracle, cost)
+    if oracle:
+        axes.plot(*_line(oracle, metric, scale, cost), "o--", color="tab:green", label="oracle map")
     for index, row in enumerate(evaluation.rivals):
-        if metric in row.metrics and row.macs_saved is not None:
-            axes.plot(
-                100 * row.macs_saved,
-                scale * row.metrics[metric],
-                MARKERS[index % len(MARKERS)],
-                color=f"C{index + 3}",
-                label=row.name,
-            )
+        place = cost.of(row)
+        if metric in row.metrics and place is not None:
+            marker, colour = point_style(index)
+            axes.plot(place, scale * row.metrics[metric], marker, color=colour, label=row.name)
 
 
-def _ascending(rows: list[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: row.macs_saved or 0.0)
+def point_style(index: int) -> tuple[str, str]:
+    """The marker and the colour of a rival; the first 56 differ, as seven and eight have no common divisor."""
+    return MARKERS[index % len(MARKERS)], COLOURS[index % len(COLOURS)]
 
 
-def _line(rows: list[Row], metric: str, scale: float) -> tuple[list[float], list[float]]:
-    return [100 * (row.macs_saved or 0.0) for row in rows], [scale * row.metrics[metric] for row in rows]
+def _ascending(rows: list[Row], cost: Cost) -> list[Row]:
+    return sorted((row for row in rows if cost.of(row) is not None), key=lambda row: cost.of(row) or 0.0)
+
+
+def _line(rows: list[Row], metric: str, scale: float, cost: Cost) -> tuple[list[float], list[float]]:
+    return [cost.of(row) or 0.0 for row in rows], [scale * row.metrics[metric] for row in rows]

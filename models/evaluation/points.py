@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.cards import Difference
+from pixeltier.models.cards import Difference
 
 Scores = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -36,7 +36,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Means over the images; `macs_saved` is of the total, not a mean of ratios, and None where it is not known."""
+    """Means over the images; `macs_saved` is of the total, not a mean of ratios, and None where it is not known.
+
+    `milliseconds`: of one image, where they were measured.
+    """
 
     name: str | None
     threshold: float | None
@@ -44,6 +47,7 @@ class Row:
     metrics: dict[str, float]
     to_exact: dict[str, Difference] = field(default_factory=dict)
     source: str = ""
+    milliseconds: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Metrics beside the name, differences below `to_exact`."""
@@ -54,6 +58,7 @@ class Row:
             **self.metrics,
             "to_exact": {name: difference.model_dump() for name, difference in self.to_exact.items()},
             **({"source": self.source} if self.source else {}),
+            **({} if self.milliseconds is None else {"milliseconds": round(self.milliseconds, 3)}),
         }
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from models import counting
-from models.evaluation.metrics import Pixels
-from models.networks.srresnet import SCALE
-from models.training.photos import OnnxTeacher
+from pixeltier.models import counting
+from pixeltier.models.evaluation.metrics import Pixels
+from pixeltier.models.networks.srresnet import SCALE
+from pixeltier.models.training.photos import OnnxTeacher
 
 FSRCNN_MACS = (
     counting.conv_macs(1, 56, 5)
@@ -68,7 +68,7 @@ class OnnxRival:
     """An x4 network in ONNX (input NCHW RGB in [0, 1]), with its MACs counted from its graph."""
 
     def __init__(self, path: Path) -> None:
-        from models.evaluation.onnx_macs import OnnxGraph
+        from pixeltier.models.evaluation.onnx_macs import OnnxGraph
 
         self.name = path.stem
         self._graph = OnnxGraph(path)

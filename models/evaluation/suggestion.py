@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.budgets import Cost, Count, SumOfCounts, threshold_within
+from pixeltier.models.budgets import Cost, Count, SumOfCounts, threshold_within
 
 DECIMALS = 4
 

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from models.budgets import threshold_within
-from models.engine import SuperResolution, SuperResolver
-from models.evaluation.metrics import SHAVE, Pixels, luma, psnr, ssim
-from models.evaluation.points import Evaluation, Point, Row, rows, stacked
-from models.evaluation.ranking import ranks
-from models.evaluation.rivals import OnnxRival, bicubic, published
-from models.networks.masks import pool_to_windows
-from models.networks.srresnet import SCALE
+from pixeltier.models.budgets import threshold_within
+from pixeltier.models.engine import SuperResolution, SuperResolver
+from pixeltier.models.evaluation.metrics import SHAVE, Pixels, luma, psnr, ssim
+from pixeltier.models.evaluation.points import Evaluation, Point, Row, rows, stacked
+from pixeltier.models.evaluation.ranking import ranks
+from pixeltier.models.evaluation.rivals import OnnxRival, bicubic, published
+from pixeltier.models.networks.masks import pool_to_windows
+from pixeltier.models.networks.srresnet import SCALE
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
@@ -92,7 +92,7 @@ def low_resolution_images(directory: Path) -> Iterator[Pixels]:
 
 
 def window_gains(hr: Pixels, base: Pixels, exact: Pixels, window: int) -> npt.NDArray[np.float32]:
-    """Mean squared error on luma that the heavy path removes from each window; what PSNR shaves off counts nothing.
+    """Mean squared error on luma that the refinement removes from each window; what PSNR shaves off counts nothing.
 
     Args:
         hr: uint8 [>= 4h, >= 4w, 3]; base, exact: uint8 [4h, 4w, 3].

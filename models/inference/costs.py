@@ -1,24 +1,28 @@
-"""What SRResNet costs per cell and how far it sees, wherever it runs."""
+"""What super-resolution costs per cell and how far it sees, wherever it runs."""
 
-from models import counting
-from models.inference.bands import TAIL_HALO
-from models.networks.srresnet import SRResNetShape
+from pixeltier.models import counting
+from pixeltier.models.inference.bands import TAIL_HALO
+from pixeltier.models.networks.super_resolution import SuperResolutionShape
+
+HEAD_HALO = 4
+"""Cells that a 9x9 convolution reads around one."""
 
 
-class SRResNetCosts:
+class SuperResolutionCosts:
     """MACs by the counting rule; the kernels report the same (tested)."""
 
-    shape: SRResNetShape
+    shape: SuperResolutionShape
 
     @property
-    def light_macs(self) -> int:
-        """MACs of one cell of what runs everywhere, importance apart."""
-        return counting.srresnet_light(self.shape.channels, self.shape.base_channels, self.shape.base_layers)
+    def base_macs(self) -> int:
+        """MACs of one cell of the base, importance apart."""
+        base = self.shape.base
+        return counting.espan(base.channels, base.blocks, base.block_layers, base.last_block_layers)
 
     @property
     def importance_macs(self) -> int:
         """MACs of one cell of the importance network."""
-        return counting.srresnet_importance(self.shape.base_channels, self.shape.importance_channels)
+        return counting.window_importance(self.shape.base_channels, self.shape.importance_channels)
 
     @property
     def body_macs(self) -> int:
@@ -32,6 +36,11 @@ class SRResNetCosts:
 
     @property
     def halo(self) -> int:
-        """Cells around a tile that its pixels depend on: one per 3x3 layer, four for the head."""
-        light = 4 + self.shape.base_layers + 1
-        return light + 2 * self.shape.blocks + 1 + TAIL_HALO
+        """Cells around a crop that its pixels depend on: one per 3x3 layer, four for the head.
+
+        A window that the refinement reads is active or not by the features around all of its cells.
+        """
+        base = self.shape.base
+        context = HEAD_HALO + base.blocks * base.block_layers + base.last_block_layers + 1
+        importance = context + 1 + self.shape.window - 1
+        return importance + 2 * self.shape.blocks + 1 + TAIL_HALO

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from models.networks.layout import Layer, channels_last
+from pixeltier.models.networks.layout import Layer, channels_last
 
 
 def frozen_copy(module: Layer, dtype: torch.dtype) -> Layer:

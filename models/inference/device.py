@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from native import ops
+from pixeltier.native import ops
 
 WARM_RUNS = 3
 """Runs before a capture: libraries choose their algorithms and caches fill."""
@@ -20,7 +20,7 @@ def to_device(values: Tensor, device: torch.device, dtype: torch.dtype | None = 
 
 
 def expand_windows(windows: Tensor, window: int, height: int, width: int) -> Tensor:
-    """`models.networks.masks.expand_from_windows` of a map [N, 1, h, w], as [N, height, width]."""
+    """`pixeltier.models.networks.masks.expand_from_windows` of a map [N, 1, h, w], as [N, height, width]."""
     count, _, rows, columns = windows.shape
     cells = windows.view(count, rows, 1, columns, 1).expand(count, rows, window, columns, window)
     return cells.reshape(count, rows * window, columns * window)[:, :height, :width].contiguous()
@@ -29,7 +29,7 @@ def expand_windows(windows: Tensor, window: int, height: int, width: int) -> Ten
 def whole_table(
     count: int, height: int, width: int, kernel: int, stride: int = 1, *, device: torch.device
 ) -> Tensor:
-    """`native.ops.dense_table` for every output cell of grids height x width."""
+    """`pixeltier.native.ops.dense_table` for every output cell of grids height x width."""
     cells = count * ((height - 1) // stride + 1) * ((width - 1) // stride + 1)
     every = torch.arange(cells, dtype=torch.int32, device=device)
     if kernel == stride == 1:

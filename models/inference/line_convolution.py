@@ -4,44 +4,57 @@ The taps of one line of a kernel lie side by side in a channels-last image: they
 kernel over three channels is one of nine taps of 27 inputs.
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
-from native import ops
+from pixeltier.models.inference.geometry import KEPT, every_cell
+from pixeltier.native import ops
+
+LEVELS = 255
+"""Rows hold pixels as 0 to 255, which bfloat16 holds exactly; weights are divided by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLines:
+    """An image as the rows that convolutions of one kernel size read (`pixeltier.native.ops.image_lines`)."""
+
+    rows: Tensor
+    height: int
+    width: int
 
 
 class LineConvolution:
-    """A convolution with padding of half its kernel and a PReLU (slope 0: ReLU), one image at a time."""
+    """A convolution of stride 1 with padding of half its kernel and, with slopes, a PReLU; one image at a time."""
 
-    def __init__(self, conv: nn.Conv2d, slope: Tensor, dtype: torch.dtype) -> None:
-        self._packed = ops.prepack_weight(ops.line_weight(conv.weight), conv.bias, slope, dtype=dtype)
-        self._dtype = dtype
-        self._kernel, self._stride = conv.kernel_size[0], conv.stride[0]
+    def __init__(self, conv: nn.Conv2d, slope: Tensor | None, dtype: torch.dtype) -> None:
+        weight = ops.line_weight(conv.weight) / LEVELS
+        self.packed = ops.prepack_weight(weight, conv.bias, slope, dtype=dtype)
+        self._kernel = conv.kernel_size[0]
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """Of the output."""
-        return -(-height // self._stride), -(-width // self._stride)
+    def lines(self, image: Tensor) -> ImageLines:
+        """float32 [C, H, W] in [0, 1], or uint8 [H, W, C]; other convolutions of this kernel size can share it."""
+        height, width = image.shape[:2] if image.dtype == torch.uint8 else image.shape[1:]
+        rows = ops.image_lines(image.contiguous(), self._kernel, self.packed.dtype)
+        return ImageLines(rows, height, width)
+
+    def table(self, lines: ImageLines, active: Tensor | None = None) -> Tensor:
+        """Which rows the active cells read (int32 [A], ascending), or every cell."""
+        if active is None:
+            return _whole_line_table(lines.height, lines.width, self._kernel)
+        return ops.line_table(active, lines.height, lines.width, self._kernel)
+
+    def over(self, lines: ImageLines, active: Tensor | None = None) -> tuple[Tensor, int]:
+        """Rows [A + 1, O] of the active cells, or [H * W + 1, O] of every one, the last one zero; and the MACs."""
+        return ops.sparse_conv2d(lines.rows, self.table(lines, active), self.packed)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """float32 [C, H, W] to rows [ceil(H / stride) * ceil(W / stride) + 1, O], the last one zero."""
-        channels, height, width = image.shape
-        kernel, stride = self._kernel, self._stride
-        pad = kernel // 2
-        lines, columns = height + 2 * pad, -(-(width + 2 * pad) // stride) * stride
-        pixels = lines * columns * channels
-        padded = torch.zeros(pixels + kernel * channels, dtype=self._dtype)
-        inner = padded[:pixels].view(lines, columns, channels)
-        inner[pad : pad + height, pad : pad + width] = image.permute(1, 2, 0)
-        step = stride * channels
-        rows = padded.as_strided((pixels // step + 1, kernel * channels), (step, 1))
-        out, _ = ops.sparse_conv2d(rows, self._table(height, width, columns), self._packed)
-        return out
+        """Rows [H * W + 1, O] of an image."""
+        return self.over(self.lines(image))[0]
 
-    def _table(self, height: int, width: int, columns: int) -> Tensor:
-        """Row numbers int32 [output cells, kernel]: a row starts at every `stride`th pixel of a line."""
-        rows, cells = self.size(height, width)
-        steps = columns // self._stride
-        tap = torch.arange(self._kernel, dtype=torch.int32) * steps
-        y = torch.arange(rows, dtype=torch.int32) * (self._stride * steps)
-        x = torch.arange(cells, dtype=torch.int32)
-        return (y[:, None, None] + x[:, None] + tap).view(-1, self._kernel)
+
+@lru_cache(maxsize=KEPT)
+def _whole_line_table(height: int, width: int, kernel: int) -> Tensor:
+    return ops.line_table(every_cell(1, height, width), height, width, kernel)

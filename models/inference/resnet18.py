@@ -5,13 +5,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models import counting
-from models.inference.dense import frozen_copy, rows_of
-from models.inference.geometry import active_per_image, whole_table, whole_tiles
-from models.inference.importance import RowImportance
-from models.inference.stem import PooledStem
-from models.networks.resnet18 import BasicBlock, ResNet18, stage_scores, stage_sizes
-from native import ops
+from pixeltier.models import counting
+from pixeltier.models.inference.dense import frozen_copy, rows_of
+from pixeltier.models.inference.geometry import active_per_image, whole_table, whole_tiles
+from pixeltier.models.inference.stem import PooledStem
+from pixeltier.models.networks.resnet18 import (
+    FUSED_STAGE,
+    STAGE_CHANNELS,
+    BasicBlock,
+    ResNet18,
+    stage_scores,
+    stage_sizes,
+)
+from pixeltier.native import ops
 
 TILED_STAGES = 3
 """The last stage has 512 channels and few cells: reading Winograd's larger weights costs what it saves."""
@@ -41,7 +47,7 @@ class PackedBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassifyRun:
+class RefinementRun:
     """Logits [N, classes] and what they cost: executed MACs and active share of each image."""
 
     logits: Tensor
@@ -50,60 +56,62 @@ class ClassifyRun:
 
 
 class SparseResNet18:
-    """Inference of a trained `ResNet18`; equal to it within rounding at every threshold."""
+    """Inference of a trained `ResNet18`; equal to it within rounding at every threshold.
 
-    def __init__(self, model: ResNet18, dtype: torch.dtype) -> None:
+    Args:
+        window: cells of the stem's output grid along the side of a window of importance.
+        keep_best: the best cell of each stage is active at any threshold.
+    """
+
+    def __init__(self, model: ResNet18, dtype: torch.dtype, window: int, keep_best: bool = False) -> None:
         self.shape = model.shape
         self.dtype = dtype
+        self._window = window
+        self._keep_best = keep_best
         self._stem = PooledStem(model.conv1, dtype)
-        self._importance = RowImportance(model.importance, dtype)
+        relu = torch.zeros(STAGE_CHANNELS[FUSED_STAGE])
+        self._fuse = None
+        if model.fuse is not None:
+            self._fuse = ops.prepack_weight(model.fuse.weight, model.fuse.bias, relu, dtype=dtype)
         self._fc = frozen_copy(model.fc, torch.float32)
         self._stages = [
             [_pack_block(block, dtype, tiled=index < TILED_STAGES) for block in stage]
             for index, stage in enumerate(model.stages)
         ]
 
-    def fixed_macs(self, height: int, width: int) -> int:
-        """MACs of an image of this size that no threshold saves, importance included."""
-        shape = self.shape
-        return counting.resnet18_always(height, width, shape.classes) + counting.resnet18_importance(
-            height, width, shape.importance_channels, shape.window
-        )
+    def image_macs(self, height: int, width: int) -> int:
+        """MACs of an image of this size beside its active cells, where it has any."""
+        return counting.resnet18_image(height, width, self.shape.classes, self.shape.context_channels)
 
     @torch.inference_mode()
-    def stem(self, pixels: Tensor) -> Tensor:
-        """uint8 RGB [N, H, W, 3] to features [N, 64, h, w] in the network's dtype, channels last."""
-        return self._stem(pixels)
-
-    @torch.inference_mode()
-    def window_logits(self, stem: Tensor) -> Tensor:
-        """float32 [N, 1, ceil(h / window), ceil(w / window)]."""
-        return self._importance(stem)
-
-    @torch.inference_mode()
-    def run(
-        self, stem: Tensor, importance: Tensor, thresholds: Tensor, input_size: tuple[int, int]
-    ) -> ClassifyRun:
-        """Classify from the stem's features.
+    def __call__(
+        self, pixels: Tensor, context: Tensor | None, importance: Tensor, thresholds: Tensor
+    ) -> RefinementRun:
+        """Classify images of which each has an active window.
 
         Args:
-            stem: [N, 64, h, w] from `stem`.
-            importance: float32 [N, 1, ceil(h / window), ceil(w / window)] in [0, 1].
+            pixels: uint8 RGB [N, H, W, 3].
+            context: the base's features as rows [N * ceil(H / 16) * ceil(W / 16) + 1, c] in the network's dtype, the
+                last one zero; None where the network takes none in.
+            importance: float32 [N, 1, h, w] of the windows, in [0, 1].
             thresholds: float32 [N], each image's own.
-            input_size: height and width of the images, for counting.
         """
+        stem = self._stem(pixels)
         count, _, height, width = stem.shape
-        macs = [self.fixed_macs(*input_size)] * count
+        macs = [self.image_macs(*pixels.shape[1:3])] * count
         active_cells = [0] * count
 
         trunk = rows_of(stem)
         sizes = stage_sizes(height, width)
-        scores = stage_scores(importance, self.shape.window, height, width)
+        scores = stage_scores(importance, self._window, height, width)
         for index, blocks in enumerate(self._stages):
-            active = ops.plan(scores[index][:, 0].contiguous(), thresholds, keep_best=True)
+            active = ops.plan(scores[index][:, 0].contiguous(), thresholds, keep_best=self._keep_best)
             rows, columns = sizes[index]
             source = sizes[max(index - 1, 0)]
             trunk, executed = _run_stage(blocks, trunk, active, count, source, (rows, columns))
+            if index == FUSED_STAGE and self._fuse is not None and context is not None:
+                where = whole_table(count, rows, columns, 1)
+                trunk, _ = ops.sparse_conv2d(context, where, self._fuse, residual=trunk)
             per_image = active_per_image(active, count, rows * columns)
             cell_macs = counting.resnet18_cell(index)
             active_cells = [sum(pair) for pair in zip(active_cells, per_image, strict=True)]
@@ -115,7 +123,7 @@ class SparseResNet18:
         pooled = trunk[:-1].view(count, rows * columns, -1).float().mean(dim=1)
         cells = sum(h * w for h, w in sizes)
         shares = [cells_of / cells for cells_of in active_cells]
-        return ClassifyRun(self._fc(pooled), macs, shares)
+        return RefinementRun(self._fc(pooled), macs, shares)
 
 
 def _pack_block(block: BasicBlock, dtype: torch.dtype, tiled: bool) -> PackedBlock:

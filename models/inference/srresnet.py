@@ -1,4 +1,4 @@
-"""SRResNet on sparse kernels: light path everywhere, heavy path packed from head to tail on active cells."""
+"""SRResNet on sparse kernels, packed from head to tail: active cells only."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import counting
-from models.inference import bands
-from models.inference.costs import SRResNetCosts
-from models.inference.light_path import LightPath, RowLightPath
-from models.networks.srresnet import SCALE, SRResNet
-from models.networks.tail import embed_tail
-from native import ops
+from pixeltier.models import counting
+from pixeltier.models.inference import bands
+from pixeltier.models.inference.line_convolution import ImageLines, LineConvolution
+from pixeltier.models.networks.srresnet import SCALE, SRResNet
+from pixeltier.models.networks.tail import embed_tail
+from pixeltier.native import ops
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +22,11 @@ class Neighbours:
     layer: Tensor | ops.Tiles
 
 
-class SparseSRResNet(SRResNetCosts):
+class SparseSRResNet:
     """Inference of a trained `SRResNet` on one image at a time; equal to it within rounding at every mask."""
 
     def __init__(self, model: SRResNet, dtype: torch.dtype) -> None:
-        self.shape = shape = model.shape
-        self.dtype = dtype
-        self._light = RowLightPath(model, dtype)
+        self._head = LineConvolution(model.head, model.head_act.weight, dtype)
         self._fuse = _pack(model.fuse, None, dtype)
         self._winograd = ops.has_winograd(dtype)
         self._body = [_pack(conv, act, dtype, winograd=self._winograd) for conv, act in body_layers(model)]
@@ -37,49 +34,35 @@ class SparseSRResNet(SRResNetCosts):
         self._up2 = _pack(model.up2, model.up2_act, dtype, shuffle=2, winograd=self._winograd)
         bias = model.tail.bias if model.tail.bias is not None else torch.zeros(3)
         tail_weight, tail_bias = embed_tail(model.tail.weight, bias)
-        tail_macs = SCALE**2 * counting.conv_macs(shape.channels, 3, 9)
+        tail_macs = SCALE**2 * counting.conv_macs(model.shape.channels, 3, 9)
         self._tail = ops.prepack_weight(tail_weight, tail_bias, dtype=dtype, macs_per_row=tail_macs)
 
     @torch.inference_mode()
-    def light_path(self, x: Tensor) -> LightPath:
-        """Head and base on an image [1, 3, H, W], float32 RGB in [0, 1]."""
-        return self._light(x)
-
-    @torch.inference_mode()
-    def window_logits(self, light: LightPath) -> Tensor:
-        """float32 [1, 1, ceil(H / window), ceil(W / window)]."""
-        return light.importance
-
-    @torch.inference_mode()
-    def heavy_path(self, light: LightPath, active: Tensor, height: int, width: int) -> int:
-        """Add R(x) of the active cells to `light.pixels`, in place.
+    def __call__(self, lines: ImageLines, context: Tensor, active: Tensor, pixels: Tensor) -> int:
+        """Add the residual of the active cells to `pixels`, in place.
 
         Args:
-            active: int32 [A] from `native.ops.plan` on the grid height x width of one image.
+            lines: the image of H x W.
+            context: the base's features as rows [H * W + 1, c].
+            active: int32 [A] from `pixeltier.native.ops.plan`.
+            pixels: float32 [H * W, 48], the 4x4 pixels of each cell.
 
         Returns:
             The MACs that the kernels executed.
         """
         if active.numel() == 0:
             return 0
-        entry, macs = self._entry(light, active)
+        height, width = lines.height, lines.width
+        features, head_macs = self._head.over(lines, active)
+        entry, macs = ops.sparse_conv2d(context, active.view(-1, 1), self._fuse, residual=features)
         where = self._neighbours(active, height, width)
         trunk, executed = ops.sparse_residual_body(entry, where.layer, self._body)
-        macs += executed
+        macs += head_macs + executed
         if not bands.needed(active.numel()):
-            pixels, executed = self._upsample(trunk, where)
-            light.pixels.index_add_(0, active, pixels)
+            residual, executed = self._upsample(trunk, where)
+            pixels.index_add_(0, active, residual)
             return macs + executed
-        return macs + self._upsample_in_bands(light, trunk, active, height, width)
-
-    def image(self, x: Tensor, light: LightPath) -> Tensor:
-        """uint8 [4H, 4W, 3] of the image [1, 3, H, W] that `light` was made from."""
-        return ops.compose(x.contiguous(), light.pixels)[0]
-
-    def _entry(self, light: LightPath, active: Tensor) -> tuple[Tensor, int]:
-        """The heavy path's input rows [A + 1, C]: the head's features plus a 1x1 of the base's."""
-        features = F.pad(light.entry_rows.index_select(0, active), (0, 0, 0, 1))
-        return ops.sparse_conv2d(light.context_rows, active.view(-1, 1), self._fuse, residual=features)
+        return macs + self._upsample_in_bands(pixels, trunk, active, height, width)
 
     def _neighbours(self, active: Tensor, height: int, width: int) -> Neighbours:
         table = ops.packed_table(active, 1, height, width, 3)
@@ -97,7 +80,7 @@ class SparseSRResNet(SRResNetCosts):
         return pixels[:-1].float(), first + second + third
 
     def _upsample_in_bands(
-        self, light: LightPath, trunk: Tensor, active: Tensor, height: int, width: int
+        self, pixels: Tensor, trunk: Tensor, active: Tensor, height: int, width: int
     ) -> int:
         """The tail of a large image band by band, so that memory is bounded; the halo's rows are computed twice."""
         macs = 0
@@ -109,9 +92,9 @@ class SparseSRResNet(SRResNetCosts):
             if inner_first == inner_last:
                 continue
             where = self._neighbours(active[first:last].contiguous(), height, width)
-            pixels, executed = self._upsample(F.pad(trunk[first:last], (0, 0, 0, 1)), where)
+            residual, executed = self._upsample(F.pad(trunk[first:last], (0, 0, 0, 1)), where)
             inner = slice(inner_first - first, inner_last - first)
-            light.pixels.index_add_(0, active[inner_first:inner_last], pixels[inner])
+            pixels.index_add_(0, active[inner_first:inner_last], residual[inner])
             macs += executed
         return macs
 

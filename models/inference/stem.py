@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from models.images import DEVIATION, MEAN
-from native import ops
+from pixeltier.models.images import DEVIATION, MEAN
+from pixeltier.native import ops
 
 
 def pixel_levels(dtype: torch.dtype) -> Tensor:

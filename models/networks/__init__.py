@@ -1,1 +1,1 @@
-"""The two networks in plain torch: the definition that training uses and that inference must equal."""
+"""The networks in plain torch: the definition that training uses and that inference must equal."""

@@ -1,8 +1,8 @@
-"""ResNet-18 (He et al., arXiv 1512.03385), batch norm folded, with an importance map and masked residual branches.
+"""ResNet-18 (He et al., arXiv 1512.03385), batch norm folded, with masked residual branches: a refinement.
 
 out[p] = relu(identity[p] + M[p] * F(x)[p]): a skipped cell keeps its identity, so every cell always holds a
-valid feature. Within F the intermediate feature is zero outside the mask. The stem, the importance network
-and the 1x1 downsamples run everywhere.
+valid feature. Within F the intermediate feature is zero outside the mask. The stem, the 1x1 downsamples and `fuse`,
+which takes the base's features in after the third stage, run everywhere in an image that has an active cell.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.masks import expand_from_windows, pool_to_windows, standard_scores
+from pixeltier.models.networks.masks import expand_from_windows, pool_to_windows
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 BLOCKS = 2
 BN_EPSILON = 1e-5
+FUSED_STAGE = 2
+"""After this stage, whose cells are 16 pixels wide, the base's features come in."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResNet18Shape:
-    """What the network looks like; stored in the model card."""
+    """What the network looks like; `context_channels` are those of the base's features, 0 where it takes none in."""
 
     classes: int = 1000
-    importance_channels: int = 64
-    window: int = 4
+    context_channels: int = 112
 
 
 class BasicBlock(nn.Module):
@@ -47,36 +48,6 @@ class BasicBlock(nn.Module):
         return F.relu(identity + mask * self.conv2(mask * inner))
 
 
-class ImportanceNet(nn.Module):
-    """Window logits from the stem's features: a small encoder that sees the whole image and comes back."""
-
-    def __init__(self, channels: int, window: int) -> None:
-        super().__init__()
-        wide = channels + channels // 2
-        self.window = window
-        self.near = nn.Conv2d(2 * STAGE_CHANNELS[0], channels, 3, padding=1)
-        self.down = nn.Conv2d(channels, wide, 3, stride=2, padding=1)
-        self.far = nn.Conv2d(wide, wide, 3, padding=1)
-        self.whole = nn.Linear(wide, wide)
-        self.up = nn.Conv2d(wide, channels, 1)
-        self.logit = nn.Conv2d(channels, 1, 3, padding=1)
-
-    def forward(self, stem: Tensor) -> Tensor:
-        """Stem features [N, 64, H, W] to standard scores [N, 1, ceil(H / window), ceil(W / window)], float32."""
-        return standard_scores(self.logits(stem))
-
-    def logits(self, stem: Tensor) -> Tensor:
-        """The same before they are standardised: what the loss of the map is of."""
-        mean = pool_to_windows(stem, self.window)
-        peak = F.max_pool2d(stem, self.window, self.window, ceil_mode=True)
-        near = F.relu(self.near(torch.cat([mean, peak], dim=1)))
-        far = F.relu(self.far(F.relu(self.down(near))))
-        far = F.relu(far + self.whole(far.mean(dim=(2, 3)))[:, :, None, None])
-        back = expand_from_windows(self.up(far), 2, near.shape[2], near.shape[3])
-        logits: Tensor = self.logit(F.relu(near + back))
-        return logits
-
-
 class ResNet18(nn.Module):
     """The network in plain torch: training, and the definition that sparse inference must equal."""
 
@@ -91,8 +62,12 @@ class ResNet18(nn.Module):
             stages.append(nn.ModuleList([first, BasicBlock(outputs, outputs, 1)]))
             inputs = outputs
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.fuse = (
+            nn.Conv2d(shape.context_channels, STAGE_CHANNELS[FUSED_STAGE], 1)
+            if shape.context_channels
+            else None
+        )
         self.fc = nn.Linear(inputs, shape.classes)
-        self.importance = ImportanceNet(shape.importance_channels, shape.window)
 
     @property
     def stages(self) -> list[list[BasicBlock]]:
@@ -104,12 +79,23 @@ class ResNet18(nn.Module):
         """Normalised images [N, 3, H, W] to features [N, 64, ceil(H / 4), ceil(W / 4)]."""
         return F.max_pool2d(F.relu(self.conv1(x)), 3, 2, 1)
 
-    def trunk(self, stem: Tensor, masks: list[Tensor] | None) -> Tensor:
-        """The four stages; masks as from `stage_masks`, None for every cell. Returns [N, 512, h, w]."""
+    def trunk(self, stem: Tensor, context: Tensor | None, masks: list[Tensor] | None) -> Tensor:
+        """The four stages.
+
+        Args:
+            stem: from `stem`.
+            context: the base's features [N, c, ceil(H / 16), ceil(W / 16)], where the network takes them in.
+            masks: as from `stage_masks`, None for every cell.
+
+        Returns:
+            [N, 512, h, w].
+        """
         x = stem
         for index, stage in enumerate(self.stages):
             for block in stage:
                 x = block(x, None if masks is None else masks[index])
+            if index == FUSED_STAGE and self.fuse is not None:
+                x = F.relu(x + self.fuse(context))
         return x
 
     def classify(self, features: Tensor) -> Tensor:
@@ -117,9 +103,9 @@ class ResNet18(nn.Module):
         logits: Tensor = self.fc(features.mean(dim=(2, 3)))
         return logits
 
-    def forward(self, x: Tensor, masks: list[Tensor] | None = None) -> Tensor:
-        """Normalised images [N, 3, H, W] to class logits [N, classes]."""
-        return self.classify(self.trunk(self.stem(x), masks))
+    def forward(self, x: Tensor, context: Tensor | None = None, masks: list[Tensor] | None = None) -> Tensor:
+        """Normalised images [N, 3, H, W] to class logits [N, classes]; the other arguments as of `trunk`."""
+        return self.classify(self.trunk(self.stem(x), context, masks))
 
 
 def stage_sizes(height: int, width: int) -> list[tuple[int, int]]:

@@ -1,59 +1,54 @@
-"""Training of ResNet-18 to work on active cells only, distilled from its own dense self.
+"""Training of the classifier's refinement, of what its answer is worth, and of how both answers combine.
 
-Each batch mixes exact images with images at random budgets (the sandwich rule, arXiv 1903.05134). The teacher
-is the network as it was at the start, so no labels are needed and every photo can serve. Importance learns
-from the teacher's class activation map (Zhou et al., arXiv 1512.04150), the backbone from the distillation.
+No labels are needed: what teachers say of an image is learnt, on every photo there is. Each batch mixes exact images
+with images at random budgets (the sandwich rule, arXiv 1903.05134). The base stays as it is unless it has a rate.
 """
 
+import copy
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.networks.layout import channels_last
-from models.networks.masks import standard_scores
-from models.networks.resnet18 import ResNet18, stage_scores
-from models.training.classify_photos import AugmentedBatches, gather_photos
-from models.training.loop import (
+from pixeltier.models.networks.classification import (
+    Classification,
+    active_share,
+    base_input,
+    refinement_input,
+    stage_masks,
+    window_grid,
+)
+from pixeltier.models.networks.layout import channels_last
+from pixeltier.models.training.classify_config import ClassifyConfig, TeacherConfig
+from pixeltier.models.training.classify_photos import AugmentedBatches, gather_photos, mixed
+from pixeltier.models.training.frozen_base import FrozenEfficientNetLite
+from pixeltier.models.training.least_squares import LinearFit
+from pixeltier.models.training.loop import (
     AveragedWeights,
     Budget,
     cosine,
+    deterministic,
     read_config,
     resume,
     save,
 )
-from models.training.start import start_resnet18
+from pixeltier.models.training.start import start_classification
+from pixeltier.models.training.teachers import OwnStart, Teachers
 
 
 @dataclass(frozen=True, slots=True)
-class ClassifyConfig:
-    """One training, read from TOML; paths are relative to the current directory."""
+class StepLosses:
+    """Losses of one step, for the progress bar."""
 
-    start_weights: str
-    out: str
-    labels: str = ""
-    images: str = ""
-    photos: list[str] = field(default_factory=list)
-    shape: dict[str, int] = field(default_factory=dict)
-    steps: int = 20_000
-    minutes: float = 0.0
-    batch: int = 32
-    exact_share: float = 0.25
-    min_keep: float = 0.1
-    max_keep: float = 0.8
-    importance_only: float = 0.1
-    learning_rate: float = 3e-5
-    importance_learning_rate: float = 1e-3
-    importance_weight: float = 0.3
-    ema_decay: float = 0.998
-    checkpoint_every: int = 100
-    random_seed: int = 1
-    dtype: str = "bfloat16"
-    device: str = "cpu"
+    combined: Tensor
+    alone: Tensor
+    doubt: Tensor
 
 
 def train(config_path: Path) -> Path:
@@ -62,111 +57,165 @@ def train(config_path: Path) -> Path:
     Returns:
         The checkpoint; its `ema` entry holds the weights to ship.
     """
-    config = read_config(config_path, ClassifyConfig)
+    config = read_config(config_path, ClassifyConfig, teachers=TeacherConfig)
     device = torch.device(config.device)
-    teacher = channels_last(_start(config)).to(device).requires_grad_(False)
-    model = channels_last(_start(config)).to(device)
-    learner = [p for name, p in model.named_parameters() if name.startswith("importance.")]
-    backbone = [p for name, p in model.named_parameters() if not name.startswith("importance.")]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": backbone, "lr": config.learning_rate},
-            {"params": learner, "lr": config.importance_learning_rate},
-        ],
-        weight_decay=0.0,
-    )
+    torch.manual_seed(config.random_seed)
+    base = Path(config.base_weights) if config.base_weights else None
+    model, fresh = start_classification(Path(config.start_weights), base, config.shape)
+    if not model.shape.base_answers:
+        raise ValueError(
+            f"the base of {config.start_weights} does not answer: import the network with photos"
+        )
+    teacher: nn.Module = OwnStart(copy.deepcopy(model))
+    if config.teachers:
+        teacher = Teachers(config.teachers, model.shape.classes)
+    model, teacher = channels_last(model).to(device), teacher.to(device).eval()
+    photos = gather_photos(config.labels, config.images, config.photos)
+    base_of = model.base.all_features
+    if not config.base_learning_rate:
+        base_of = FrozenEfficientNetLite(model.base)
+    checkpoint = Path(config.out) / "checkpoint.pt"
+    if config.fitted_views and not checkpoint.exists():
+        _fit_last_layer(model, teacher, photos, config, device)
+
+    optimiser = _optimiser(model, fresh, config)
+    peaks = [group["lr"] for group in optimiser.param_groups]
     average = AveragedWeights(model, config.ema_decay)
     budget = Budget(config.steps, config.minutes)
-    checkpoint = Path(config.out) / "checkpoint.pt"
     step = resume(checkpoint, model, optimiser, average, budget)
-    photos = gather_photos(config.labels, config.images, config.photos)
-    batches = AugmentedBatches(photos, config.batch, config.random_seed + step)
-    generator = torch.Generator().manual_seed(config.random_seed + step)
+    batches = AugmentedBatches(photos, config.batch, config.random_seed, first=step)
+    generator = torch.Generator()
 
     budget.start()
     bar = tqdm(initial=step, unit="step", mininterval=10, total=None if config.minutes else config.steps)
-    while (progress := budget.progress(step)) < 1:
-        frozen = progress < config.importance_only
-        optimiser.param_groups[0]["lr"] = 0.0 if frozen else config.learning_rate * cosine(progress)
-        optimiser.param_groups[1]["lr"] = config.importance_learning_rate * cosine(progress)
-        map_loss, distillation = _losses(model, teacher, batches.next().to(device), config, frozen, generator)
-        optimiser.zero_grad(set_to_none=True)
-        (config.importance_weight * map_loss + distillation).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        average.update(model, step)
-        bar.update()
-        if step % 10 == 0:
-            bar.set_postfix(map=f"{map_loss.item():.3f}", kl=f"{float(distillation):.3f}", refresh=False)
-        if step % config.checkpoint_every == 0:
-            save(checkpoint, config, model, optimiser, average, budget, step)
+    with deterministic(device):
+        while (progress := budget.progress(step)) < 1:
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * cosine(progress)
+            # A run that was interrupted goes on as if it was not.
+            generator.manual_seed(config.random_seed + step)
+            x = mixed(batches.next(), config.mixed_share, generator).to(device)
+            losses = _losses(model, base_of, teacher, x, config, generator)
+            optimiser.zero_grad(set_to_none=True)
+            total = losses.combined + config.alone_weight * losses.alone + config.doubt_weight * losses.doubt
+            total.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            average.update(model, step)
+            bar.update()
+            if step % 10 == 0:
+                bar.set_postfix({name: f"{value:.3f}" for name, value in _named(losses)}, refresh=False)
+            if step % config.checkpoint_every == 0:
+                save(checkpoint, config, model, optimiser, average, budget, step)
     bar.close()
     batches.close()
     save(checkpoint, config, model, optimiser, average, budget, step)
     return checkpoint
 
 
-def _start(config: ClassifyConfig) -> ResNet18:
-    torch.manual_seed(config.random_seed)
-    return start_resnet18(Path(config.start_weights), config.shape)
+def _named(losses: StepLosses) -> list[tuple[str, float]]:
+    return [(name, getattr(losses, name).item()) for name in ("combined", "alone", "doubt")]
+
+
+def _optimiser(model: Classification, fresh: frozenset[str], config: ClassifyConfig) -> torch.optim.AdamW:
+    frozen = ("refinement.conv1.", *(f"refinement.layer{n + 1}." for n in range(config.frozen_stages)))
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if (config.frozen_stages and name.startswith(frozen)) or name == "importance.spread":
+            rate = 0.0  # the spread is chosen at calibration
+        elif name.startswith("base."):
+            rate = config.base_learning_rate
+        elif name.startswith(("importance.", "combination.")):
+            rate = config.combination_learning_rate
+        else:
+            rate = config.fresh_learning_rate if name in fresh else config.learning_rate
+        parameter.requires_grad_(rate > 0)
+        if rate > 0:
+            groups.setdefault(rate, []).append(parameter)
+    settings: list[dict[str, Any]] = [{"params": group, "lr": rate} for rate, group in groups.items()]
+    return torch.optim.AdamW(settings, weight_decay=config.weight_decay)
 
 
 def _losses(
-    model: ResNet18,
-    teacher: ResNet18,
-    images: Tensor,
+    model: Classification,
+    base_of: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+    teacher: nn.Module,
+    x: Tensor,
     config: ClassifyConfig,
-    frozen: bool,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
+) -> StepLosses:
     dtype = getattr(torch, config.dtype)
-    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        with torch.no_grad():
-            features = teacher.trunk(teacher.stem(images), None)
-            wanted = teacher.classify(features).float()
-        stem = model.stem(images)
-        logits = model.importance.logits(stem.detach()).float()
-    target = _activation_map(features.float(), teacher, wanted, (logits.shape[2], logits.shape[3]))
-    map_loss = F.binary_cross_entropy_with_logits(logits, target)
-    if frozen:
-        return map_loss, map_loss.new_zeros(())
-    masks = _random_masks(standard_scores(logits.detach()), stem, model.shape.window, config, generator)
-    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        output = model.classify(model.trunk(stem, [mask.to(dtype) for mask in masks])).float()
-    return map_loss, F.kl_div(
-        output.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True
+    with torch.autocast(x.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        wanted = teacher(x).float()
+        context, features, base = base_of(base_input(x))
+        masks = _random_masks(model, base.detach().float(), features.detach().float(), x, config, generator)
+        with torch.set_grad_enabled(not config.frozen_stages):
+            stem = model.refinement.stem(refinement_input(x))
+        taken = context if model.shape.context else None
+        trunk = model.refinement.trunk(stem, taken, [mask.to(stem.dtype) for mask in masks])
+        refined = model.refinement.classify(trunk).float()
+    base = base.float()
+    answer = model.combination(base, refined, active_share(masks)).log_softmax(1)
+    of_answer = _divergence(wanted, answer)
+    gain = _divergence(wanted, base.detach().log_softmax(1)) - of_answer.detach()
+    exact = slice(0, _exact_images(len(x), config))
+    return StepLosses(
+        combined=of_answer.mean(),
+        alone=_divergence(wanted, refined.log_softmax(1)).mean(),
+        doubt=F.smooth_l1_loss(model.importance.doubt(base.detach())[exact], gain[exact]),
     )
 
 
-def _activation_map(features: Tensor, teacher: ResNet18, logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Each window's rank in [0, 1] within its image by how much it argues for the classes the teacher sees."""
-    weights = logits.softmax(1) @ teacher.fc.weight
-    evidence = torch.einsum("nchw,nc->nhw", features, weights)[:, None]
-    evidence = F.interpolate(evidence, size=size, mode="bilinear", align_corners=False)
-    rank = evidence.flatten(1).argsort(1).argsort(1).float()
-    return (rank / (rank.shape[1] - 1)).view_as(evidence)
+def _divergence(wanted: Tensor, answer: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of log-probabilities [N, classes] from the wanted ones, in nats [N]."""
+    return F.kl_div(answer, wanted, reduction="none", log_target=True).sum(1)
+
+
+def _exact_images(count: int, config: ClassifyConfig) -> int:
+    return max(1, round(config.exact_share * count))
 
 
 def _random_masks(
-    scores: Tensor, stem: Tensor, window: int, config: ClassifyConfig, generator: torch.Generator
+    model: Classification,
+    logits: Tensor,
+    features: Tensor,
+    x: Tensor,
+    config: ClassifyConfig,
+    generator: torch.Generator,
 ) -> list[Tensor]:
-    """Masks of the four stages: some images exact, the others at log-uniform budgets of the batch's cells.
-
-    Importance is the rank of a score within the batch: what calibration makes of it afterwards.
-    """
-    count = scores.shape[0]
+    """Masks of the four stages: some images exact, the others at log-uniform shares of their best windows."""
+    count, (height, width) = len(x), x.shape[2:]
+    with torch.no_grad():
+        scores = model.window_logits(logits, features, window_grid(height, width, model.shape.window))
+    order = scores.flatten(1).argsort(1).argsort(1).float()
+    importance = (order / (order.shape[1] - 1)).view_as(scores)
     low, high = math.log(config.min_keep), math.log(config.max_keep)
-    keep = torch.exp(low + (high - low) * torch.rand(count, generator=generator)).to(scores.device)
-    keep[: round(config.exact_share * count)] = 1.0
-    order = scores.flatten().argsort()
-    importance = torch.empty_like(order, dtype=torch.float32)
-    importance[order] = torch.linspace(0, 1, len(order), device=scores.device)
-    importance = importance.view_as(scores)
-    best = importance.flatten(1).amax(1)
-    threshold = torch.minimum(1 - keep, best)
-    masks = []
-    for stage in stage_scores(importance, window, stem.shape[2], stem.shape[3]):
-        reach = torch.minimum(threshold, stage.flatten(1).amax(1)).view(-1, 1, 1, 1)
-        masks.append((stage >= reach).float())
-    return masks
+    keep = torch.exp(low + (high - low) * torch.rand(count, generator=generator)).to(x.device)
+    keep[: _exact_images(count, config)] = 1.0
+    rows, columns = (-(-size // 4) for size in (height, width))
+    return stage_masks(importance, 1 - keep, model.shape.window, rows, columns)
+
+
+@torch.no_grad()
+def _fit_last_layer(
+    model: Classification,
+    teacher: nn.Module,
+    photos: list[Path],
+    config: ClassifyConfig,
+    device: torch.device,
+) -> None:
+    """Solve the refinement's last layer: its exact features to the teachers' log-probabilities."""
+    refinement = model.refinement
+    fit = LinearFit(refinement.fc.in_features, refinement.fc.out_features)
+    batches = AugmentedBatches(photos, config.batch, config.random_seed + 1)
+    dtype = getattr(torch, config.dtype)
+    for _ in tqdm(range(-(-config.fitted_views // config.batch)), desc="last layer", unit="batch"):
+        x = batches.next().to(device)
+        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            context = model.base.all_features(base_input(x))[0] if model.shape.context else None
+            trunk = refinement.trunk(refinement.stem(refinement_input(x)), context, None)
+            wanted = teacher(x).float()
+        fit.add(trunk.mean(dim=(2, 3)).float(), wanted)
+    batches.close()
+    fit.solve(refinement.fc)

@@ -36,7 +36,10 @@ def add_calibrate(commands: Any) -> None:
     calibrate.add_argument("--data-name", required=True, help="what the card calls the photos")
     calibrate.add_argument("--note", default="", help="for the card: training data and start")
     calibrate.add_argument(
-        "--licence", default="", help="of the weights, for the card [that of the shipped ones]"
+        "--licence",
+        default="",
+        metavar="SPDX",
+        help="of the weights, for the card [that of the shipped ones]",
     )
     calibrate.set_defaults(run=lambda options: _or_explain(_calibrate, options))
 
@@ -46,19 +49,25 @@ def add_import(commands: Any) -> None:
     importing = commands.add_parser(
         "import-weights",
         help="make a torchvision or timm ResNet-18 servable",
-        description="Fold a torchvision or timm ResNet-18, give it the importance network of the packaged weights, "
-        "calibrate it on photos, and write a directory for `pixeltier serve --weights-dir`.",
+        description="Let a torchvision or timm ResNet-18 refine the packaged base, fit the base to it on photos "
+        "without labels, calibrate, and write a directory for `pixeltier serve --weights-dir`.",
     )
     importing.add_argument("weights", type=Path, metavar="FILE", help="state dict, .pth or .safetensors")
     importing.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
     importing.add_argument(
-        "--photos", type=Path, nargs="+", required=True, metavar="FOLDER", help="photos to calibrate on"
+        "--photos",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="unlabelled photos of the kind that will be served, hundreds to thousands; without any the base's "
+        "answer is not used",
     )
     importing.add_argument(
-        "--limit", type=int, default=500, help="at most that many photos, evenly spread [500]"
+        "--limit", type=int, default=2000, help="at most that many photos, evenly spread [2000]"
     )
     importing.add_argument("--model-version", required=True, metavar="V", help="what answers will name")
-    importing.add_argument("--licence", required=True, metavar="TEXT", help="of the weights, for the card")
+    importing.add_argument("--licence", required=True, metavar="SPDX", help="of the weights, for the card")
     importing.add_argument(
         "--labels", type=Path, metavar="FILE", help="names of the classes, one a line [ImageNet's 1000]"
     )
@@ -80,16 +89,16 @@ def _train(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.task == "classify":
-        from models.training.classify import train
+        from pixeltier.models.training.classify import train
     else:
-        from models.training.super_resolve import train
+        from pixeltier.models.training.super_resolve import train
     print(f"checkpoint: {train(options.config)}")
     return 0
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from models.training.export import calibrate
-    from models.training.photos import find_photos
+    from pixeltier.models.training.export import calibrate
+    from pixeltier.models.training.photos import find_photos
 
     card = calibrate(
         options.task,
@@ -106,10 +115,10 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from models.importing import import_resnet18
-    from models.training.photos import find_photos
+    from pixeltier.models.importing import import_resnet18
+    from pixeltier.models.training.photos import find_photos
 
-    photos = _spread(find_photos(options.photos), options.limit)
+    photos = _spread(find_photos(options.photos), options.limit) if options.photos else []
     card = import_resnet18(
         options.weights, options.out, photos, options.model_version, options.licence, options.labels
     )

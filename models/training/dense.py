@@ -1,8 +1,9 @@
-"""SRResNet's heavy path over every cell: the sums of `SRResNet.heavy_path`, laid out for a quick training step.
+"""The refinement over every cell: the sums of `SRResNet.forward`, laid out for a quick training step.
 
 At 4x the network's own layers are slow to train: a 9x9 convolution to three channels leaves most of a vector unit
 idle, and the PReLU's backward pass reads its input several times. As a 3x3 convolution of whole cells
-(`models.networks.tail`) and as selections, the same takes three quarters of the time (measured on two threads).
+(`pixeltier.models.networks.tail`) and as selections, the same takes three quarters of the time (measured on two
+threads).
 """
 
 from typing import Any
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.networks.srresnet import SCALE, SRResNet
-from models.networks.tail import PIXELS, embed_tail
+from pixeltier.models.networks.srresnet import SCALE, SRResNet
+from pixeltier.models.networks.tail import PIXELS, embed_tail
 
 
 class ChannelPReLU(torch.autograd.Function):
@@ -55,7 +56,7 @@ def enlarge(model: SRResNet, trunk: Tensor) -> Tensor:
     return image.reshape(count, 3, SCALE * height, SCALE * width)
 
 
-def heavy_path_dense(model: SRResNet, features: Tensor, context: Tensor) -> Tensor:
-    """R(x), [N, 3, 4H, 4W], from the head's features [N, C, H, W] and the base's [N, c, H, W]."""
-    entry = features + model.fuse(context)
+def refine_dense(model: SRResNet, x: Tensor, context: Tensor) -> Tensor:
+    """`SRResNet.forward` of images [N, 3, H, W] and the base's features [N, c, H, W], every cell active."""
+    entry = model.entry(x, context)
     return enlarge(model, entry + model.mid(model.through_blocks(entry, None)))

@@ -5,28 +5,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from models.calibration import quantile_knots
-from models.cards import FILE_NAMES, ModelCard, write_card
-from models.checkpoints import save_weights
-from models.images import classify_input
-from models.networks.resnet18 import ResNet18, ResNet18Shape
-from models.networks.srresnet import SRResNet, SRResNetShape
-from models.training.classify_photos import normalise
-from models.training.loop import load_checkpoint
-from models.training.photos import load_photo, shrink
+from pixeltier.models.calibration import quantile_knots
+from pixeltier.models.cards import BASE_FILE_NAMES, FILE_NAMES, FeatureRanges, Int8, ModelCard, write_card
+from pixeltier.models.checkpoints import save_weights
+from pixeltier.models.images import read_classify_input
+from pixeltier.models.networks.classification import (
+    Classification,
+    ClassificationShape,
+    base_input,
+    window_grid,
+)
+from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.quantization import feature_ranges
+from pixeltier.models.training.classify_photos import as_input
+from pixeltier.models.training.loop import load_checkpoint
+from pixeltier.models.training.photos import load_photo, shrink
+from pixeltier.models.training.spread import choose_spread
 
 LARGEST_LR = 512
 """Calibration crops low-resolution photos to this side, so that a few huge ones do not dominate."""
 
 LICENCES = {
-    "classify": "non-commercial: fine-tuned from a ResNet-18 whose layer 4 is averaged from published models under "
-    "CC-BY-NC 4.0 and a non-commercial licence; trained on ImageNet-derived and BSDS photos",
-    "super-resolve": "non-commercial research: trained on BSDS500 (non-commercial), freely licensed wallpapers and "
-    "Wikipedia photos, distilled from IMDN (MIT)",
+    "classify": "Apache-2.0 AND BSD-3-Clause",
+    "super-resolve": "LicenseRef-Non-Commercial-Weights",
+}
+BASE_LICENCES = {"classify": "Apache-2.0", "super-resolve": "MIT"}
+ORIGINS = {
+    "classify": "base: EfficientNet-Lite0 (Apache-2.0); refinement: ResNet-18 from freely licensed parts (torchvision, "
+    "BSD-3-Clause, and an 8-bit export, Apache-2.0), distilled from EfficientNet-Lite1 and Lite2 (Apache-2.0) on "
+    "photos of public collections, most of which say nothing of their terms",
+    "super-resolve": "base: ESPAN (MIT); refinement: trained on BSDS500 (non-commercial research), freely licensed "
+    "wallpapers and Wikipedia photos, distilled from IMDN",
 }
 MACS_RULES = {
     "classify": "plain ResNet-18 on the same input: 1.814 GMAC at 224x224",
@@ -54,7 +66,10 @@ def calibrate(
     state = load_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(f"no checkpoint at {checkpoint}: run `pixeltier train {task}` first")
+    if task == "classify":
+        state["ema"]["importance.spread"] = torch.tensor(choose_spread(_classification(state), photos))
     knots = calibration_knots(task, state, photos)
+    int8 = Int8(ranges=base_ranges(_classification(state), photos)) if task == "classify" else None
     save_weights(task, state["ema"], out)
     card = ModelCard(
         task=task,  # type: ignore[arg-type]
@@ -69,6 +84,10 @@ def calibrate(
         expectations_data="",
         training=_training_record(task, state, training_note),
         licence=licence or LICENCES[task],
+        base=BASE_FILE_NAMES[task],
+        base_licence=BASE_LICENCES[task],
+        origin="" if licence else ORIGINS[task],
+        int8=int8,
     )
     write_card(card, out)
     return card
@@ -85,8 +104,15 @@ def calibration_knots(task: str, state: dict[str, Any], photos: Sequence[Path]) 
     return [round(value, 6) for value in quantile_knots(collected)]
 
 
+def base_ranges(model: Classification, photos: Sequence[Path]) -> FeatureRanges:
+    """What the base's features span on photos, for its int8."""
+    bar = tqdm(photos, desc="int8 ranges", unit="photo")
+    return feature_ranges(model.base, (base_input(as_input(read_classify_input(path)[None])) for path in bar))
+
+
 def _training_record(task: str, state: dict[str, Any], note: str) -> dict[str, Any]:
-    places = {"photos", "out", "seed_weights", "start_weights", "teacher", "labels", "images"}
+    places = {"photos", "out", "seed_weights", "start_weights", "base_weights", "teacher", "teachers"}
+    places |= {"labels", "images"}
     settings = {name: value for name, value in state["config"].items() if name not in places}
     return {
         "command": f"pixeltier train {task} CONFIG.toml, with the settings below and paths of one's own",
@@ -97,22 +123,26 @@ def _training_record(task: str, state: dict[str, Any], note: str) -> dict[str, A
     }
 
 
+def _classification(state: dict[str, Any]) -> Classification:
+    model = Classification(ClassificationShape(**state["shape"])).eval()
+    model.load_state_dict(state["ema"])
+    return model
+
+
 @torch.inference_mode()
 def _classify_logits(state: dict[str, Any], photos: Sequence[Path]) -> Iterator[Tensor]:
-    model = ResNet18(ResNet18Shape(**state["shape"])).eval()
-    model.load_state_dict(state["ema"])
+    model = _classification(state)
     for path in tqdm(photos, desc="calibrate", unit="photo"):
-        with Image.open(path) as image:
-            pixels = classify_input(image.convert("RGB"))
-        yield model.importance(model.stem(normalise(pixels[None])))
+        x = as_input(read_classify_input(path)[None])
+        _, features, logits = model.base.all_features(base_input(x))
+        yield model.window_logits(logits, features, window_grid(x.shape[2], x.shape[3], model.shape.window))
 
 
 @torch.inference_mode()
 def _super_resolve_logits(state: dict[str, Any], photos: Sequence[Path]) -> Iterator[Tensor]:
-    model = SRResNet(SRResNetShape(**state["shape"])).eval()
+    model = SuperResolution(SuperResolutionShape(**state["shape"])).eval()
     model.load_state_dict(state["ema"])
     for path in tqdm(photos, desc="calibrate", unit="photo"):
         lr = shrink(load_photo(path))[:LARGEST_LR, :LARGEST_LR].copy()
         x = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
-        context = model.base(model.head_act(model.head(x)))
-        yield model.window_logits(context)
+        yield model.window_logits(model.base.features(x))

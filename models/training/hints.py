@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layout import channels_last
-from models.networks.srresnet import SCALE, SRResNet
-from models.training.onnx_session import open_session
+from pixeltier.models.networks.layout import channels_last
+from pixeltier.models.networks.srresnet import SCALE, SRResNet
+from pixeltier.models.networks.super_resolution import SuperResolution
+from pixeltier.models.training.onnx_session import open_session
 
 FEATURE_LEVEL = 0.03
 """Root mean square of the head's features, beside hints of unit variance: what the hints are polluted by."""
@@ -75,7 +76,7 @@ class Hints:
         lr: patches [N, 3, H, W] from which the units of the channels are measured.
     """
 
-    def __init__(self, model: SRResNet, teacher: HintTeacher, lr: Tensor) -> None:
+    def __init__(self, model: SuperResolution, teacher: HintTeacher, lr: Tensor) -> None:
         self._teacher = teacher
         hints, _ = teacher(lr)
         blocks, channels = model.shape.blocks, model.shape.channels
@@ -89,48 +90,49 @@ class Hints:
         self._unit = spread.square().mean(0).sqrt().view(1, -1, 1, 1)
 
     @torch.no_grad()
-    def prepare(self, model: SRResNet, lr: Tensor) -> None:
+    def prepare(self, model: SuperResolution, lr: Tensor) -> None:
         """Start the body anew, from patches [N, 3, H, W]: the base's features enter where the head's vary least."""
-        _scale_head(model, FEATURE_LEVEL / model.light_path(lr)[0].square().mean().sqrt())
-        features, context, _ = model.light_path(lr)
-        _write_context(model, features, context)
-        for block in model.residual_blocks:
+        refinement = model.refinement
+        _scale_head(refinement, FEATURE_LEVEL / refinement.features(lr).square().mean().sqrt())
+        context = model.base.features(lr)
+        _write_context(refinement, refinement.features(lr), context)
+        for block in refinement.residual_blocks:
             _fresh(block.conv1, block.act)
             _fresh(block.conv2)
             block.conv2.weight.mul_(0.1)
-        entry = features + model.fuse(context)
-        model.residual_blocks[0].conv1.weight.div_(entry.square().mean().sqrt())
+        entry = refinement.entry(lr, context)
+        refinement.residual_blocks[0].conv1.weight.div_(entry.square().mean().sqrt())
         channels_last(model)
 
-    def missed(self, model: SRResNet, lr: Tensor, chained: bool) -> Tensor:
+    def missed(self, model: SuperResolution, lr: Tensor, chained: bool) -> Tensor:
         """The share of each group's change that it misses [groups], on patches [N, 3, H, W].
 
         `chained`: each group reads what the one before it computed, instead of the teacher's features.
         """
         hints, _ = self._teacher(lr)
         with torch.no_grad():
-            features, context, _ = model.light_path(lr)
-            entry = features + model.fuse(context)
+            entry = model.refinement.entry(lr, model.base.features(lr))
         streams = [entry, *(hint / self._unit + entry for hint in hints)]
         missed = []
         trunk = entry
         for index, (before, after) in enumerate(pairwise(streams)):
             trunk = trunk if chained else before
-            for block in model.residual_blocks[self._group * index : self._group * (index + 1)]:
+            for block in model.refinement.residual_blocks[self._group * index : self._group * (index + 1)]:
                 trunk = block(trunk, None)
             change = (after - before).float().square().mean()
             missed.append((trunk.float() - after.float()).square().mean() / change)
         return torch.stack(missed)
 
     @torch.no_grad()
-    def fit_tail(self, model: SRResNet, lr: Tensor) -> None:
+    def fit_tail(self, model: SuperResolution, lr: Tensor) -> None:
         """Solve for the linear tail that brings the image nearest to the teacher's, on patches [N, 3, H, W].
 
         From the teacher's own last features and the base's, it misses a fiftieth of the energy that the base leaves.
         """
-        features, context, image = model.light_path(lr)
-        entry = features + model.fuse(context)
-        _fit_tail(model, model.through_blocks(entry, None), entry, self._teacher(lr)[1] - image)
+        context, image = model.base(lr)
+        entry = model.refinement.entry(lr, context)
+        trunk = model.refinement.through_blocks(entry, None)
+        fit_tail(model.refinement, trunk, entry, self._teacher(lr)[1] - image)
         channels_last(model)
 
 
@@ -143,13 +145,10 @@ def _fresh(conv: nn.Conv2d, act: nn.PReLU | None = None) -> None:
 
 
 def _scale_head(model: SRResNet, factor: Tensor) -> None:
-    """Scale the head and, inversely, the one layer of the base that reads it: a PReLU commutes with that."""
-    first = model.base[0]
-    assert isinstance(first, nn.Conv2d)
+    """Scale the head's features: a PReLU commutes with that."""
     model.head.weight.mul_(factor)
     if model.head.bias is not None:
         model.head.bias.mul_(factor)
-    first.weight.div_(factor)
 
 
 def _write_context(model: SRResNet, features: Tensor, context: Tensor) -> None:
@@ -162,7 +161,7 @@ def _write_context(model: SRResNet, features: Tensor, context: Tensor) -> None:
         model.fuse.bias.zero_()
 
 
-def _fit_tail(model: SRResNet, trunk: Tensor, entry: Tensor, target: Tensor) -> None:
+def fit_tail(model: SRResNet, trunk: Tensor, entry: Tensor, target: Tensor) -> None:
     """Least squares: `target` [N, 3, 4H, 4W] from `trunk` and `entry` [N, C, H, W].
 
     `mid` writes what the trunk has to tell, its strongest components, beside the base's features; the layers after it

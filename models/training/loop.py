@@ -2,7 +2,8 @@
 
 import math
 import time
-import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -11,18 +12,32 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.cards import weights_path
+from pixeltier.models.atomic_files import replacing
+from pixeltier.models.checkpoints import read_weights
+from pixeltier.models.text_files import TextError, loads_toml, read_text
 
 Config = TypeVar("Config")
+DTYPES = ("float32", "bfloat16")
 
 
-def read_config(path: Path, kind: type[Config]) -> Config:
+def read_config(path: Path, kind: type[Config], **tables: type) -> Config:
     """A TOML file as a dataclass; unknown keys are refused by name.
 
+    Args:
+        tables: the dataclasses of arrays of tables, by key.
+
     Raises:
-        ValueError: an unknown or missing key.
+        ValueError: an unknown or missing key, or not TOML.
     """
-    values: dict[str, Any] = tomllib.loads(path.read_text())
+    try:
+        values = loads_toml(read_text(path))
+    except TextError as error:
+        raise TextError(f"{path}: {error}") from error
+    for key, table in tables.items():
+        try:
+            values[key] = [table(**entry) for entry in values.get(key, [])]
+        except TypeError as error:
+            raise ValueError(f"{path}: {key}: {error}") from error
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
@@ -31,6 +46,38 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         return kind(**values)
     except TypeError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def shape_of(kind: type[Config], values: Mapping[str, int]) -> Config:
+    """A network's shape from the table `shape` of a configuration.
+
+    Raises:
+        ValueError: an unknown key.
+    """
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"shape: {error}") from error
+
+
+def check_dtype(name: str) -> None:
+    """Refuse types that nothing here is trained in.
+
+    Raises:
+        ValueError: says which there are.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype {name!r} is unknown; known are {', '.join(DTYPES)}")
+
+
+def check_keep(least: float, most: float) -> None:
+    """Refuse budgets that cannot be drawn from.
+
+    Raises:
+        ValueError: the shares of active windows are not in order.
+    """
+    if not 0 < least <= most <= 1:
+        raise ValueError(f"0 < min_keep <= max_keep <= 1 must hold, not {least} and {most}")
 
 
 @dataclass(slots=True)
@@ -80,12 +127,25 @@ class AveragedWeights:
                 self.values[name].copy_(value)
 
 
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """On the processor, equal runs give equal bits: gradients that are gathered are summed in a fixed order.
+
+    A GPU keeps its faster kernels; two runs there differ by rounding.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    torch.save(state, partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -104,7 +164,7 @@ def read_state(path: Path, task: str) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
     """
     if path.is_dir():
-        path = weights_path(task, path)
+        return read_weights(task, path)
     if path.suffix == ".safetensors":
         return {name: value.float() for name, value in load_file(path).items()}
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

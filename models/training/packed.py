@@ -1,6 +1,6 @@
-"""SRResNet's heavy path over active cells only, differentiable: a sparse training step costs what it keeps.
+"""The refinement over active cells only, differentiable: a sparse training step costs what it keeps.
 
-Same semantics as `SRResNet.heavy_path`, as gathers and matrix products. At the budgets that training samples
+Same semantics as `SRResNet.forward`, as gathers and matrix products. At the budgets that training samples
 most (below a quarter of the cells) this is several times faster than computing every cell and masking.
 """
 
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.networks.srresnet import SRResNet
-from models.networks.tail import embed_tail
+from pixeltier.models.networks.srresnet import SRResNet
+from pixeltier.models.networks.tail import embed_tail
 
 
 class GatherConvolution(torch.autograd.Function):
@@ -78,14 +78,12 @@ def child_neighbours(table: Tensor) -> Tensor:
     return torch.stack(children, dim=1).view(4 * count, 9)
 
 
-def heavy_path_packed(
-    model: SRResNet, features: Tensor, context: Tensor, mask: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """R(x) of the active cells.
+def refine_packed(model: SRResNet, x: Tensor, context: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The residual of the active cells.
 
     Args:
-        features: the head's [N, C, H, W].
-        context: the base's [N, c, H, W].
+        x: images [N, 3, H, W], RGB in [0, 1].
+        context: the base's [N, c, H, W], of any float dtype.
         mask: boolean [N, H, W], not empty.
         dtype: of the matrix products.
 
@@ -102,12 +100,8 @@ def heavy_path_packed(
     def prelu(rows: Tensor, slope: Tensor) -> Tensor:
         return F.prelu(rows, slope.to(dtype))
 
-    packed_features = features.permute(0, 2, 3, 1)[mask].to(dtype)
-    packed_context = context.permute(0, 2, 3, 1)[mask].to(dtype)
-    fuse = model.fuse
-    entry = packed_features + F.linear(
-        packed_context, fuse.weight.flatten(1).to(dtype), None if fuse.bias is None else fuse.bias.to(dtype)
-    )
+    with torch.autocast(x.device.type, dtype=dtype, enabled=dtype == torch.bfloat16):
+        entry = model.entry(x, context).permute(0, 2, 3, 1)[mask].to(dtype)
     trunk = entry
     for block in model.residual_blocks:
         inner = prelu(convolve(trunk, table, block.conv1.weight, block.conv1.bias), block.act.weight)

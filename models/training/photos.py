@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from models.networks.srresnet import SCALE
-from models.training.onnx_session import open_session
+from pixeltier.models.atomic_files import replacing
+from pixeltier.models.networks.srresnet import SCALE
+from pixeltier.models.training.onnx_session import open_session
 
 Pixels = npt.NDArray[np.uint8]
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -101,9 +102,8 @@ def _guide(path: Path, lr: Pixels, teacher: OnnxTeacher, cache: Path) -> Pixels:
         return guide
     cache.mkdir(parents=True, exist_ok=True)
     guide = teacher(lr)
-    partial = stored.with_suffix(".part.npy")
-    np.save(partial, guide)
-    partial.rename(stored)
+    with replacing(stored) as partial:
+        np.save(partial, guide)
     return guide
 
 
@@ -117,6 +117,10 @@ class PatchSampler:
         area = np.array([p.lr.shape[0] * p.lr.shape[1] for p in self._photos], dtype=np.float64)
         self._chance = area / area.sum()
         self._patch = patch
+        self._random = np.random.default_rng(seed)
+
+    def restart(self, seed: int) -> None:
+        """Go on as a sampler of this seed starts."""
         self._random = np.random.default_rng(seed)
 
     def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,11 +1,12 @@
-"""Training of SRResNet with base, importance and sparse heavy path.
+"""Training of the super-resolver: base, importance and sparse refinement.
 
 Each step runs the packed sparse network at a random budget, and every few steps the exact one as well: the
 sandwich rule of slimmable networks (Yu & Huang, arXiv 1903.05134), with its most expensive pass thinned out.
 The base is trained on its own loss, in cheap further steps as well, and enters the sums detached. Importance is
-regressed to the true gain, the squared error that the heavy path removes from each window.
+regressed to the true gain, the squared error that the refinement removes from each window.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +17,30 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from models.networks.layout import channels_last
-from models.networks.masks import expand_from_windows, pool_to_windows, top_share_mask
-from models.networks.srresnet import SCALE, SRResNet, SRResNetShape, deepen_from_seed
-from models.training.dense import heavy_path_dense
-from models.training.hint_phase import follow_hints
-from models.training.loop import (
+from pixeltier.models.networks import espan
+from pixeltier.models.networks.layout import channels_last
+from pixeltier.models.networks.masks import expand_from_windows, pool_to_windows, top_share_mask
+from pixeltier.models.networks.srresnet import SCALE
+from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.training.dense import refine_dense
+from pixeltier.models.training.hint_phase import follow_hints
+from pixeltier.models.training.loop import (
     AveragedWeights,
     Budget,
     cosine,
+    deterministic,
     read_config,
     read_state,
     resume,
     save,
+    shape_of,
 )
-from models.training.muon import Muon
-from models.training.packed import heavy_path_packed, unpack_pixels
-from models.training.photos import OnnxTeacher, PatchSampler, find_photos, load_photos
-from models.training.super_resolve_config import SuperResolveConfig
+from pixeltier.models.training.muon import Muon
+from pixeltier.models.training.packed import refine_packed, unpack_pixels
+from pixeltier.models.training.photos import OnnxTeacher, PatchSampler, find_photos, load_photos
+from pixeltier.models.training.super_resolve_config import SuperResolveConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +74,35 @@ def train(config_path: Path) -> Path:
         follow_hints(model, config, photos, device)
 
     optimiser = _optimiser(model, config)
+    peaks = [group["lr"] for group in optimiser.param_groups]  # a checkpoint holds rates that have fallen
     average = AveragedWeights(model, config.ema_decay)
     budget = Budget(config.steps, config.minutes)
     step = resume(checkpoint, model, optimiser, average, budget)
-    sampler = PatchSampler(photos, config.patch, config.random_seed + step)
-    generator = torch.Generator().manual_seed(config.random_seed + step)
+    sampler = PatchSampler(photos, config.patch, config.random_seed)
+    generator = torch.Generator()
 
-    peaks = [group["lr"] for group in optimiser.param_groups]
     budget.start()
     bar = tqdm(initial=step, unit="step", mininterval=10, total=None if config.minutes else config.steps)
-    while (progress := budget.progress(step)) < 1:
-        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-            group["lr"] = peak * cosine(progress)
-        for _ in range(config.base_steps):
-            _descend(_base_loss(model, sampler, config, device), model, optimiser)
-        with_exact = step % config.exact_every == 0
-        losses = _step_losses(model, sampler, config, generator, device, with_exact)
-        _descend(losses.total(), model, optimiser)
-        step += 1
-        average.update(model, step)
-        bar.update()
-        if step % 20 == 0:
-            bar.set_postfix({name: f"{value.item():.4f}" for name, value in _named(losses)}, refresh=False)
-        if step % config.checkpoint_every == 0:
-            save(checkpoint, config, model, optimiser, average, budget, step)
+    with deterministic(device):
+        while (progress := budget.progress(step)) < 1:
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * cosine(progress)
+            sampler.restart(config.random_seed + step)  # a run that was interrupted goes on as if it was not
+            generator.manual_seed(config.random_seed + step)
+            for _ in range(config.base_steps):
+                _descend(_base_loss(model, sampler, config, device), model, optimiser)
+            with_exact = step % config.exact_every == 0
+            losses = _step_losses(model, sampler, config, generator, device, with_exact)
+            _descend(losses.total(), model, optimiser)
+            step += 1
+            average.update(model, step)
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix(
+                    {name: f"{value.item():.4f}" for name, value in _named(losses)}, refresh=False
+                )
+            if step % config.checkpoint_every == 0:
+                save(checkpoint, config, model, optimiser, average, budget, step)
     bar.close()
     save(checkpoint, config, model, optimiser, average, budget, step)
     return checkpoint
@@ -100,28 +112,38 @@ def _named(losses: StepLosses) -> list[tuple[str, Tensor]]:
     return [(name, getattr(losses, name)) for name in ("base", "exact", "sparse", "importance")]
 
 
-def _build(config: SuperResolveConfig) -> SRResNet:
+def _build(config: SuperResolveConfig) -> SuperResolution:
     torch.manual_seed(config.random_seed)
-    model = SRResNet(SRResNetShape(**config.shape))
-    if config.seed_weights:
-        deepen_from_seed(model, read_state(Path(config.seed_weights), "super-resolve"))
+    model = SuperResolution(shape_of(SuperResolutionShape, config.shape))
+    state = read_state(Path(config.seed_weights), "super-resolve") if config.seed_weights else {}
+    if config.base_weights:
+        published = espan.from_public(read_state(Path(config.base_weights), "super-resolve")).state_dict()
+        state |= {f"base.{name}": value for name, value in published.items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected:
+        raise ValueError(f"the start has weights that this network does not: {sorted(unexpected)}")
+    if not any(name.startswith("base.") for name in state):
+        log.warning("the base starts at random: name its published weights as `base_weights`")
+    # A refinement that starts at random adds nothing yet, so that `exact` is never worse than the base.
+    if any(name.startswith("refinement.") for name in missing):
+        for parameter in model.refinement.tail.parameters():
+            torch.nn.init.zeros_(parameter)
     return model
 
 
-def _optimiser(model: SRResNet, config: SuperResolveConfig) -> torch.optim.Optimizer:
+def _optimiser(model: SuperResolution, config: SuperResolveConfig) -> torch.optim.Optimizer:
     tail = config.tail_learning_rate or config.learning_rate
-    rates = {"importance": config.importance_learning_rate}
-    rates |= dict.fromkeys(("head", "base"), config.light_learning_rate)
-    rates |= dict.fromkeys(("up1", "up2", "tail"), tail)
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        rate = rates.get(name.split(".")[0].split("_")[0], config.learning_rate)
-        groups.setdefault(rate, []).append(parameter)
+        network, layer = name.split(".")[:2]
+        rate = tail if layer.split("_")[0] in ("up1", "up2", "tail") else config.learning_rate
+        rates = {"importance": config.importance_learning_rate, "base": config.base_learning_rate}
+        groups.setdefault(rates.get(network, rate), []).append(parameter)
     settings: list[dict[str, Any]] = [{"params": group, "lr": rate} for rate, group in groups.items()]
     return Muon(settings) if config.optimiser == "muon" else torch.optim.Adam(settings, betas=(0.9, 0.99))
 
 
-def _descend(loss: Tensor, model: SRResNet, optimiser: torch.optim.Optimizer) -> None:
+def _descend(loss: Tensor, model: SuperResolution, optimiser: torch.optim.Optimizer) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -129,18 +151,18 @@ def _descend(loss: Tensor, model: SRResNet, optimiser: torch.optim.Optimizer) ->
 
 
 def _base_loss(
-    model: SRResNet, sampler: PatchSampler, config: SuperResolveConfig, device: torch.device
+    model: SuperResolution, sampler: PatchSampler, config: SuperResolveConfig, device: torch.device
 ) -> Tensor:
-    """A step of the base alone costs a twentieth of a whole one."""
+    """A step of the base alone costs a tenth of a whole one."""
     lr, hr, guide = (t.to(device) for t in sampler.batch(config.base_patches))
     dtype = getattr(torch, config.dtype)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        image = model.light_path(lr)[2].float()
+        image = model.base(lr)[1].float()
     return F.l1_loss(image, hr) + config.guide_weight * F.l1_loss(image, guide)
 
 
 def _step_losses(
-    model: SRResNet,
+    model: SuperResolution,
     sampler: PatchSampler,
     config: SuperResolveConfig,
     generator: torch.Generator,
@@ -153,10 +175,10 @@ def _step_losses(
     exact = slice(0, exact_patches)
     sparse = slice(exact_patches, None)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        with torch.set_grad_enabled(config.light_learning_rate > 0):
-            features, context, image = model.light_path(lr)
+        with torch.set_grad_enabled(config.base_learning_rate > 0):
+            context, image = model.base(lr)
         logits = model.window_logits(context.detach()).float()
-        full = heavy_path_dense(model, features[exact], context[exact]) if with_exact else image[exact]
+        full = refine_dense(model.refinement, lr[exact], context[exact]) if with_exact else image[exact]
     image = image.float()
     fixed = image.detach()
 
@@ -167,7 +189,7 @@ def _step_losses(
     gain = _window_gain(fixed[exact], exact_output.detach(), hr[exact], model.shape.window)
     windows = _sampled_windows(logits[sparse].detach(), config, generator)
     mask = expand_from_windows(windows, model.shape.window, lr.shape[2], lr.shape[3])[:, 0]
-    pixels = heavy_path_packed(model, features[sparse], context[sparse], mask, dtype)
+    pixels = refine_packed(model.refinement, lr[sparse], context[sparse], mask, dtype)
     sparse_output = fixed[sparse] + unpack_pixels(pixels, mask).float()
     sparse_gain = _window_gain(fixed[sparse], sparse_output.detach(), hr[sparse], model.shape.window)
 
@@ -195,7 +217,7 @@ def _sampled_windows(logits: Tensor, config: SuperResolveConfig, generator: torc
 
 
 def _window_gain(base: Tensor, output: Tensor, hr: Tensor, window: int) -> Tensor:
-    """Signed root of the squared error that the heavy path removes from each window, in units of 1/25 of the range."""
+    """Signed root of the squared error that the refinement removes from each window, in units of 1/25 of the range."""
     before = (base - hr).square().mean(dim=1, keepdim=True)
     after = (output - hr).square().mean(dim=1, keepdim=True)
     removed = pool_to_windows(before - after, SCALE * window)

@@ -1,7 +1,9 @@
-"""What a training of SRResNet is told."""
+"""What a training of the super-resolver is told."""
 
 from dataclasses import dataclass, field
 from typing import Literal
+
+from pixeltier.models.training.loop import check_dtype, check_keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,15 +16,18 @@ class SuperResolveConfig:
     `tail_learning_rate`: of the layers after the body, whose inputs are large beside the residual that they yield;
     `learning_rate` where it is 0.
 
-    `light_learning_rate`: of head and base; they stay as they are where it is 0.
+    `base_weights`: ESPAN's published file, to start the base from; `seed_weights` then need not hold one.
 
-    `hints`: names of tensors inside the teacher. Where there are any, the heavy path starts anew as a copy of the
-    teacher's (`models.training.hints`): `hint_steps` of `hint_patches` patches, before the first of `steps`.
+    `base_learning_rate`: the base stays as it is where it is 0.
+
+    `hints`: names of tensors inside the teacher. Where there are any, the refinement starts anew as a copy of the
+    teacher's (`pixeltier.models.training.hints`): `hint_steps` of `hint_patches` patches, before the first of `steps`.
     """
 
     photos: list[str]
     out: str
     seed_weights: str = ""
+    base_weights: str = ""
     teacher: str = ""
     shape: dict[str, int] = field(default_factory=dict)
     sizes: list[float] = field(default_factory=lambda: [1.0])
@@ -39,7 +44,7 @@ class SuperResolveConfig:
     optimiser: Literal["muon", "adam"] = "muon"
     learning_rate: float = 2e-4
     tail_learning_rate: float = 0.0
-    light_learning_rate: float = 5e-4
+    base_learning_rate: float = 0.0
     importance_learning_rate: float = 1e-3
     guide_weight: float = 0.5
     hints: list[str] = field(default_factory=list)
@@ -56,7 +61,13 @@ class SuperResolveConfig:
         """Refuse what cannot be meant.
 
         Raises:
-            ValueError: hints without a teacher.
+            ValueError: names the key.
         """
+        check_dtype(self.dtype)
+        check_keep(self.min_keep, self.max_keep)
+        if min(self.exact_patches, self.sparse_patches) < 1:
+            raise ValueError(
+                "a step needs patches of both kinds: exact_patches and sparse_patches start at 1"
+            )
         if self.hints and not self.teacher:
             raise ValueError("hints are tensors of a teacher: name its ONNX file as `teacher`")

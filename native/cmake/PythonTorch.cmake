@@ -1,4 +1,5 @@
-# The torch that the building interpreter imports, as the target torch::python; TORCH_CUDA says whether it has CUDA.
+# The torch that the building interpreter imports, as the target torch::python; TORCH_VERSION is its version, TORCH_CUDA
+# says whether it has CUDA, TORCH_ROOT is the folder it is installed in.
 #
 # Not find_package(Torch): with a CUDA torch that one refuses to configure on a machine without the CUDA toolkit,
 # and the wheel that the package index hands out by default is such a one.
@@ -8,17 +9,20 @@ execute_process(
 print(';'.join(e.include_paths()))
 print(os.path.join(os.path.dirname(torch.__file__), 'lib'))
 print(int(torch._C._GLIBCXX_USE_CXX11_ABI))
-print(int(torch.version.cuda is not None))"
+print(int(torch.version.cuda is not None))
+print(torch.__version__)"
   OUTPUT_VARIABLE answer ERROR_VARIABLE trouble RESULT_VARIABLE status OUTPUT_STRIP_TRAILING_WHITESPACE)
 if(NOT status EQUAL 0)
   message(FATAL_ERROR "pixeltier: ${Python_EXECUTABLE} cannot import torch, which the extension is built against:\n${trouble}")
 endif()
 string(REPLACE "\n" "|" answer "${answer}")
-string(REGEX MATCH "^([^|]*)[|]([^|]*)[|]([^|]*)[|]([^|]*)$" _ "${answer}")
+string(REGEX MATCH "^([^|]*)[|]([^|]*)[|]([^|]*)[|]([^|]*)[|]([^|]*)$" _ "${answer}")
 set(torch_includes "${CMAKE_MATCH_1}")
 set(torch_libraries "${CMAKE_MATCH_2}")
 set(torch_abi "${CMAKE_MATCH_3}")
 set(TORCH_CUDA "${CMAKE_MATCH_4}")
+set(TORCH_VERSION "${CMAKE_MATCH_5}")
+get_filename_component(TORCH_ROOT "${torch_libraries}/../.." ABSOLUTE)
 
 add_library(torch::python INTERFACE IMPORTED)
 target_include_directories(torch::python SYSTEM INTERFACE ${torch_includes})
@@ -35,4 +39,4 @@ if(TORCH_CUDA)
   add_library(torch::c10_cuda INTERFACE IMPORTED)
   target_link_libraries(torch::c10_cuda INTERFACE "${torch_c10_cuda}")
 endif()
-message(STATUS "pixeltier: torch from ${torch_libraries}, CUDA ${TORCH_CUDA}")
+message(STATUS "pixeltier: torch ${TORCH_VERSION} from ${torch_libraries}, CUDA ${TORCH_CUDA}")

@@ -19,7 +19,6 @@ import hmac
 import math
 import secrets
 import time
-import tomllib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +29,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
-from service.api.problems import Problem, ProblemError
-from service.api.record import record_of
+from pixeltier.models.text_files import TextError, invisible_in_toml, loads_toml, read_text
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.telemetry.record import record_of
 
 MAX_ADDRESSES = 10_000
 """Addresses whose budgets are remembered; the longest idle is forgotten first."""
@@ -181,9 +181,12 @@ def load(path: Path | None) -> Access:
     if path is None:
         return Access(None)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        text = read_text(path)
+        document = loads_toml(text)
+    except (OSError, TextError) as error:
         raise AccessFileError(f"{path}: {error}") from error
+    if (stray := invisible_in_toml(text)) is not None:
+        raise AccessFileError(f"{path}: {stray}")
     try:
         file = AccessFile.model_validate(document)
     except ValidationError as error:

@@ -2,9 +2,13 @@
 
 from typing import Any
 
-from service.tiers.schema import TierTable
+from pixeltier.service.tiers.schema import TierTable
 
-_REASON = {"type": "string", "maxLength": 500, "description": "Why, for the audit trail."}
+_REASON = {
+    "type": "string",
+    "maxLength": 500,
+    "description": "Why, for the audit trail; required here or in X-Change-Reason.",
+}
 
 
 def admin_bodies() -> dict[str, Any]:
@@ -41,7 +45,7 @@ def admin_bodies() -> dict[str, Any]:
             "type": "object",
             "properties": {
                 "version": {"type": ["integer", "null"], "description": "The one before, if absent."},
-                "reason": _REASON,
+                "reason": {**_REASON, "description": "Why; `back to version N` if absent."},
             },
             "additionalProperties": False,
             "examples": [{"version": 2, "reason": "fast lost too much"}],

@@ -6,14 +6,15 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Security
 from fastapi.security import HTTPBearer
-from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from service.api.body import read_bytes
-from service.api.context import Context
-from service.api.problems import FieldError, Problem, ProblemError
-from service.api.record import record_of
-from service.tiers.schema import TierTableError, parse_json
+from pixeltier.service.api import etags
+from pixeltier.service.api.body import media_type, read_bytes
+from pixeltier.service.api.context import Context
+from pixeltier.service.api.parameters import once
+from pixeltier.service.problems import FieldError, Problem, ProblemError
+from pixeltier.service.telemetry.record import record_of
+from pixeltier.service.tiers.schema import TierTableError, parse_json
 
 LIMIT_BYTES = 2**20
 
@@ -21,7 +22,7 @@ MEDIA_TYPES = frozenset({"application/json", "application/merge-patch+json"})
 
 LONGEST_REASON = 500
 
-_TAG = re.compile(r'\s*(W/)?"(\d{1,18})"\s*')
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 _BEARER = HTTPBearer(auto_error=False, scheme_name="admin token", description="See docs/admin-api.md.")
@@ -31,6 +32,7 @@ def _operator(request: Request, context: Context, shown: Annotated[object, Secur
     del shown  # it only makes the OpenAPI document say that a token is needed
     name = context.admin.check(request)
     record_of(request).client = name
+    once(request)
     return name
 
 
@@ -54,32 +56,40 @@ def tag(version: int) -> str:
 def expected_version(request: Request, current: int) -> int | None:
     """The version that a change is based on; None for `If-Match: *`.
 
+    The comparison is the strong one (RFC 9110, 13.1.1): a tag matches by every character, a weak one never.
+
     Raises:
-        ProblemError: config-conflict, 428 without the header and 412 where it holds no version.
+        ProblemError: config-conflict, 428 without the header and 412 where it names no version of the table.
     """
-    header = request.headers.get("if-match")
-    if header is None:
+    if "if-match" not in request.headers:
         raise ProblemError(
             Problem.PRECONDITION_REQUIRED, f"If-Match is missing; version {current} is in force"
         )
-    if header.strip() == "*":
+    try:
+        tags = etags.read(request, "if-match")
+    except etags.MalformedError as error:
+        raise _unmatchable(str(error), current) from error
+    if tags is None:
         return None
-    found = [_TAG.fullmatch(part) for part in header.split(",")]
-    versions = [int(one[2]) for one in found if one is not None and not one[1]]  # weak tags never match
-    if not versions:
-        raise ProblemError(
-            Problem.CONFIG_CONFLICT,
-            f"If-Match {header[:100]!r} is no version; version {current} is in force",
-            current_version=current,
-        )
-    return current if current in versions else versions[0]
+    versions = [int(one.value) for one in tags if not one.weak and _VERSION.fullmatch(one.value)]
+    if versions:
+        return current if current in versions else versions[0]
+    shown = ", ".join(map(str, tags))[:100]
+    if any(one.weak for one in tags):
+        reason = "is a weak tag, and those never match here (a proxy that compresses makes tags weak)"
+    else:
+        reason = "is not the tag of any version"
+    raise _unmatchable(f"{shown} {reason}", current)
+
+
+def _unmatchable(reason: str, current: int) -> ProblemError:
+    detail = f"If-Match: {reason}; version {current} is in force, its tag is {tag(current)}"
+    return ProblemError(Problem.CONFIG_UNMATCHABLE, detail, current_version=current)
 
 
 def not_modified(request: Request, current: int) -> bool:
     """Whether If-None-Match has the version in force."""
-    header = request.headers.get("if-none-match", "")
-    found = [_TAG.fullmatch(part) for part in header.split(",")]
-    return header.strip() == "*" or any(one is not None and int(one[2]) == current for one in found)
+    return etags.is_known(request, str(current))
 
 
 async def read_change(request: Request) -> ChangeBody:
@@ -88,13 +98,11 @@ async def read_change(request: Request) -> ChangeBody:
     Raises:
         ProblemError: unsupported-media-type, payload-too-large, validation.
     """
-    declared = (
-        parse_options_header(request.headers.get("content-type", ""))[0].decode("latin-1").strip().lower()
-    )
+    declared, _ = media_type(request)
     body = await read_bytes(request, LIMIT_BYTES)
     if (declared or body) and declared not in MEDIA_TYPES:
         raise ProblemError(
-            Problem.UNSUPPORTED_MEDIA_TYPE,
+            Problem.UNSUPPORTED_DOCUMENT_TYPE,
             f"{declared[:100]!r} is not accepted",
             headers={"Accept-Patch": "application/merge-patch+json, application/json"},
         )

@@ -6,16 +6,16 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, model_serializer
 
-from service.catalogue import Model
-from service.tasks import Task
-from service.tiers.expectations import CurvePoint, Expected, expect
-from service.tiers.goals import Resolved
-from service.tiers.history import Kind, VersionRecord
-from service.tiers.patch import ABSENT, Difference
-from service.tiers.prediction import Prediction
-from service.tiers.schema import TierTable
-from service.tiers.shadow import Summary
-from service.tiers.store import Snapshot, TierStore
+from pixeltier.service.catalogue import CurvePoint, Model
+from pixeltier.service.operations.prediction import Prediction
+from pixeltier.service.operations.shadow import Summary
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers.expectations import Expected, expect
+from pixeltier.service.tiers.goals import Resolved
+from pixeltier.service.tiers.history import Kind, VersionRecord
+from pixeltier.service.tiers.patch import ABSENT, Difference
+from pixeltier.service.tiers.schema import TierTable
+from pixeltier.service.tiers.store import Snapshot, TierStore
 
 DIGITS = 6
 

@@ -3,26 +3,16 @@
 import hashlib
 import hmac
 import logging
-import re
 from pathlib import Path
 
 from starlette.requests import Request
 
-from service import redaction
-from service.api.problems import Problem, ProblemError
+from pixeltier.service.configuration import token_file
+from pixeltier.service.configuration.token_file import TokenFileError
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.telemetry import redaction
 
 log = logging.getLogger("pixeltier.admin")
-
-UNNAMED = "operator"
-"""The name of a token that has none."""
-
-LEAST_LENGTH = 20
-
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class TokenFileError(ValueError):
-    """The file of admin tokens cannot be used; the message names the line, never a token."""
 
 
 class AdminTokens:
@@ -32,7 +22,7 @@ class AdminTokens:
         """Read the file.
 
         Raises:
-            TokenFileError: unreadable, no token in it, or one that is malformed.
+            TokenFileError: unreadable, or no token in it.
         """
         self._path = path
         self._state: tuple[int, int, int] | None = None
@@ -79,37 +69,22 @@ class AdminTokens:
     def _read(self, path: Path) -> None:
         try:
             state = _state_of(path)
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise TokenFileError(f"{path}: {error}") from error
-        found = [
-            _entry(line.strip(), f"{path}, line {number}")
-            for number, line in enumerate(lines, 1)
-            if line.strip() and not line.lstrip().startswith("#")
-        ]
-        if not found:
-            raise TokenFileError(f"{path}: there is no token in it")
-        self._digests, self._state = tuple(found), state
+        found = token_file.read(path)
+        for _, token in found.tokens:
+            redaction.conceal(token)  # one pasted into a path or an image's name must not end up in the log
+        for fault in found.faults:
+            log.warning(
+                "a line of the file of admin tokens is left out", extra={"file": str(path), "why": fault}
+            )
+        self._digests = tuple((name, _digest(token)) for name, token in found.tokens)
+        self._state = state
 
 
 def _state_of(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def _entry(line: str, where: str) -> tuple[str, bytes]:
-    name, colon, token = line.partition(":")
-    if not colon:
-        name, token = UNNAMED, line
-    name, token = name.strip(), token.strip()
-    if not _NAME.fullmatch(name):
-        raise TokenFileError(f"{where}: a name is 1 to 64 letters, digits, dots, dashes or underscores")
-    if len(token) < LEAST_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
-        raise TokenFileError(
-            f"{where}: a token is at least {LEAST_LENGTH} printable characters without spaces"
-        )
-    redaction.conceal(token)  # one pasted into a path or an image's name must not end up in the log
-    return name, _digest(token)
 
 
 def _digest(token: str) -> bytes:

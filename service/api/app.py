@@ -4,22 +4,23 @@ import asyncio
 import difflib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match
 
-from service import __version__
-from service.api import openapi
-from service.api.context import AppContext
-from service.api.middleware import RequestMiddleware
-from service.api.parameters import ClassifyQuery, SuperResolveQuery
-from service.api.problems import FieldError, Problem, ProblemError
-from service.api.record import EXPOSED_HEADERS, record_of
-from service.api.routes import (
+from pixeltier.service import __version__
+from pixeltier.service.api import openapi
+from pixeltier.service.api.context import AppContext
+from pixeltier.service.api.middleware import RequestMiddleware
+from pixeltier.service.api.parameters import ClassifyQuery, SuperResolveQuery
+from pixeltier.service.api.proxy import ProxyMiddleware, local_path
+from pixeltier.service.api.routes import (
     admin,
     admin_history,
     admin_live,
@@ -30,9 +31,14 @@ from service.api.routes import (
     metrics,
     models,
     open_inference,
+    open_inference_models,
     super_resolve,
     tiers,
 )
+from pixeltier.service.api.served_model import why_absent
+from pixeltier.service.configuration.settings import LOOPBACK
+from pixeltier.service.problems import FieldError, Problem, ProblemError
+from pixeltier.service.telemetry.record import EXPOSED_HEADERS, record_of
 
 ROUTERS = (
     classify.router,
@@ -47,6 +53,7 @@ ROUTERS = (
     admin_history.router,
     admin_live.router,
     open_inference.router,
+    open_inference_models.router,
 )
 
 _PARAMETERS = tuple(sorted({*ClassifyQuery.model_fields, *SuperResolveQuery.model_fields}))
@@ -107,13 +114,20 @@ def create_app(context: AppContext) -> FastAPI:
         desk=context.desk,
         tracer=context.tracer,
     )
+    named = context.settings.forwarded_allow_ips
+    app.add_middleware(
+        ProxyMiddleware,
+        trusted=LOOPBACK if named is None else named,
+        prefix=context.settings.root_path,
+        told_is_cut=named is not None,
+    )
     openapi.install(app)
     context.metrics.set_expectations(
         {task: model.expectations for task, model in context.catalogue.models.items()}
     )
     context.metrics.set_routes(openapi.documented_statuses(app))
     context.metrics.watch(context.pool)
-    context.metrics.watch_brownout(context.desk.level)
+    context.metrics.watch_brownout(lambda: context.desk.level.value)
     context.tiers.observe(context.metrics)
     return app
 
@@ -121,7 +135,7 @@ def create_app(context: AppContext) -> FastAPI:
 def _answer(request: Request, error: ProblemError) -> Response:
     record = record_of(request)
     record.problem = error.problem
-    return error.response(record.request_id, request.url.path)
+    return error.response(record.request_id, local_path(request.scope), request.scope.get("root_path", ""))
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -156,13 +170,37 @@ def _message(type_: str, loc: tuple[str | int, ...], message: str) -> str:
     return "there is no such parameter" + (f"; did you mean {near[0]}?" if near else "")
 
 
-_HTTP_PROBLEMS = {404: Problem.NOT_FOUND, 405: Problem.METHOD_NOT_ALLOWED}
-
-
 async def _http(request: Request, error: Exception) -> Response:
+    """What the routes did not take: no such path, or no such method there."""
     if not isinstance(error, HTTPException):
         raise error
-    problem = _HTTP_PROBLEMS.get(error.status_code, Problem.INTERNAL)
+    method, path = record_of(request).method, request.url.path[:200]
     headers = dict(error.headers or {})
-    detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return _answer(request, ProblemError(problem, detail, headers=headers))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request))
+        detail = f"{method} {path}: the methods here are {headers['Allow']}"
+        return _answer(request, ProblemError(Problem.METHOD_NOT_ALLOWED, detail, headers=headers))
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        here = local_path(request.scope)
+        if not here and method in {"GET", "HEAD"}:  # the prefix alone: its page ends with /
+            return RedirectResponse(
+                request.url.replace(scheme="", netloc="", path=f"{request.url.path}/"), 308
+            )
+        detail = f"{method} {path}: {why_absent(here) or error.detail}"
+        return _answer(request, ProblemError(Problem.NOT_FOUND, detail, headers=headers))
+    return _answer(
+        request, ProblemError(Problem.INTERNAL, f"{method} {path}: {error.detail}", headers=headers)
+    )
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method of the path, whichever route has it (RFC 9110, 15.5.6): the routes are asked for each."""
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found

@@ -1,12 +1,15 @@
-"""The request's image: the raw body, or the multipart part named `file`. Limits hold on the stream."""
+"""A request's body, bounded on the stream: the raw image, or a form with the part `file`."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from service.api.problems import FieldError, Problem, ProblemError
+from pixeltier.service.api import multipart
+from pixeltier.service.api.content_coding import OVERHEAD, Decoder, decoder_of
+from pixeltier.service.problems import FieldError, Problem, ProblemError
 
 IMAGE_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp"})
 
@@ -15,30 +18,63 @@ UNDECLARED = frozenset(
 )
 """Types that say nothing, judged by the content: the last is what `curl --data-binary @cat.jpg` declares."""
 
-MULTIPART = "multipart/form-data"
-
 MULTIPART_OVERHEAD = 16 * 1024
-"""What boundaries, part headers and small other fields may add to the image's own bytes."""
+"""What boundaries, part headers and the other fields may add to the image's own bytes."""
 
 
-async def read_image(request: Request, max_bytes: int) -> bytes:
-    """Read the image's bytes.
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An image's bytes, and the form fields that came beside it."""
+
+    image: bytes
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+def media_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
+    """The declared media type in lower case, empty if none is, and its parameters.
 
     Raises:
-        ProblemError: unsupported-media-type, payload-too-large, validation (no part named file).
+        ProblemError: validation, where it is declared twice.
+    """
+    declared = request.headers.getlist("content-type")
+    if len(declared) > 1:
+        message = "the header is given twice; which one is meant?"
+        raise ProblemError(
+            Problem.VALIDATION,
+            f"header.content-type: {message}",
+            errors=[FieldError(field="header.content-type", message=message)],
+        )
+    type_, options = parse_options_header("".join(declared))
+    return type_.decode("latin-1").strip().lower(), options
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body is a form, whose fields are parameters too."""
+    return media_type(request)[0] == multipart.MEDIA_TYPE
+
+
+async def read_upload(request: Request, max_bytes: int) -> Upload:
+    """Read the image's bytes and the fields beside it.
+
+    Raises:
+        ProblemError: unsupported-media-type, payload-too-large, bad-request (a broken content coding), validation (a
+            malformed form).
         ClientDisconnect: the client went away meanwhile.
     """
-    content_type, options = parse_options_header(request.headers.get("content-type", ""))
-    declared = content_type.decode("latin-1").strip().lower()
-    if declared == MULTIPART:
-        body = await _read(request, max_bytes + MULTIPART_OVERHEAD, max_bytes)
-        return _file_part(body, options.get(b"boundary", b""), max_bytes)
-    _check_type(declared)
-    return await _read(request, max_bytes, max_bytes)
+    declared, options = media_type(request)
+    if declared != multipart.MEDIA_TYPE:
+        _check_type(declared)
+        return Upload(await _read(request, max_bytes, max_bytes))
+    body = await _read(request, max_bytes + MULTIPART_OVERHEAD, max_bytes)
+    form = multipart.parse(body, options.get(b"boundary", b""))
+    _check_type(form.file_type)
+    if len(form.file) > max_bytes:
+        raise _too_large(max_bytes)
+    return Upload(form.file, form.fields)
 
 
 async def read_bytes(request: Request, max_bytes: int) -> bytes:
-    """Read a body of any type; raises payload-too-large."""
+    """Read a body of any type; raises as `read_upload`."""
     return await _read(request, max_bytes, max_bytes)
 
 
@@ -48,12 +84,16 @@ def _check_type(declared: str) -> None:
 
 
 async def _read(request: Request, limit: int, stated_limit: int) -> bytes:
+    """The body with its content coding undone; both forms of it are bounded."""
+    decoder = decoder_of(request)
+    on_the_wire = limit if decoder is None else limit + OVERHEAD
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > on_the_wire):
         raise _too_large(stated_limit)  # the server discards the announced rest, the connection lives on
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    stream = _counted(request, on_the_wire, stated_limit)
+    async for chunk in stream if decoder is None else _decoded(stream, decoder):
         size += len(chunk)
         if size > limit:
             raise _too_large(stated_limit, close=True)  # nobody knows how much more would come
@@ -61,80 +101,23 @@ async def _read(request: Request, limit: int, stated_limit: int) -> bytes:
     return b"".join(chunks)
 
 
+async def _counted(request: Request, limit: int, stated_limit: int) -> AsyncIterator[bytes]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(stated_limit, close=True)
+        yield chunk
+
+
+async def _decoded(stream: AsyncIterator[bytes], decoder: Decoder) -> AsyncIterator[bytes]:
+    async for chunk in stream:
+        for piece in decoder.pieces(chunk):
+            yield piece
+            await asyncio.sleep(0)  # one body's decoding holds up nobody
+    yield decoder.finish()
+
+
 def _too_large(limit: int, *, close: bool = False) -> ProblemError:
     headers = {"Connection": "close"} if close else None
     return ProblemError(Problem.PAYLOAD_TOO_LARGE, f"the limit is {limit} bytes", headers=headers)
-
-
-@dataclass(slots=True)
-class _Parts:
-    """Callbacks of the parser; keeps the first part named `file`."""
-
-    body: bytes
-    names: list[str] = field(default_factory=list)
-    file: list[bytes] | None = None
-    file_type: str = ""
-    _header: bytes = b""
-    _value: bytes = b""
-    _headers: dict[bytes, bytes] = field(default_factory=dict)
-    _keep: bool = False
-
-    def on_part_begin(self) -> None:
-        self._headers = {}
-
-    def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def on_header_end(self) -> None:
-        self._headers[self._header.lower()] = self._value
-        self._header = self._value = b""
-
-    def on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        self.names.append(name)
-        self._keep = name == "file" and self.file is None
-        if self._keep:
-            self.file = []
-            self.file_type = parse_options_header(self._headers.get(b"content-type", b""))[0].decode(
-                "latin-1"
-            )
-
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._keep and self.file is not None:
-            self.file.append(data[start:end])
-
-
-def _file_part(body: bytes, boundary: bytes, max_bytes: int) -> bytes:
-    parts = _Parts(body)
-    try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": parts.on_part_begin,
-                "on_header_field": parts.on_header_field,
-                "on_header_value": parts.on_header_value,
-                "on_header_end": parts.on_header_end,
-                "on_headers_finished": parts.on_headers_finished,
-                "on_part_data": parts.on_part_data,
-            },
-        )
-        parser.write(body)
-        parser.finalize()
-    except (MultipartParseError, ValueError, AssertionError) as error:
-        raise _malformed(f"the multipart body is malformed: {error}") from error
-    if parts.file is None:
-        seen = ", ".join(repr(name[:40]) for name in parts.names[:5]) or "none"
-        raise _malformed(f"there is no part named 'file' (parts: {seen})")
-    _check_type(parts.file_type.strip().lower())
-    image = b"".join(parts.file)
-    if len(image) > max_bytes:
-        raise _too_large(max_bytes)
-    return image
-
-
-def _malformed(detail: str) -> ProblemError:
-    return ProblemError(Problem.VALIDATION, detail, errors=[FieldError(field="body.file", message=detail)])

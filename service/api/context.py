@@ -6,15 +6,15 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from service.api.access import Access
-from service.api.admin_tokens import AdminTokens
-from service.catalogue import Catalogue
-from service.desk import Desk
-from service.metrics import Metrics
-from service.pool.interface import Pool
-from service.settings import Settings
-from service.tiers.store import TierStore
-from service.tracing import Tracer
+from pixeltier.service.api.access import Access
+from pixeltier.service.api.admin_tokens import AdminTokens
+from pixeltier.service.catalogue import Catalogue
+from pixeltier.service.configuration.settings import Settings
+from pixeltier.service.operations.desk import Desk
+from pixeltier.service.telemetry.metrics import Metrics
+from pixeltier.service.telemetry.tracing import Tracer
+from pixeltier.service.tiers.store import TierStore
+from pixeltier.service.work.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def render(document: dict[str, Any], base: str) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
         f"<h1>{title}</h1>{intro}"
-        f'<p>For programs: <a href="/openapi.json">openapi.json</a>.</p>{operations}</html>'
+        f'<p>For programs: <a href="openapi.json">openapi.json</a>.</p>{operations}</html>'
     )
 
 

@@ -1,6 +1,6 @@
 """Width and height from the first bytes of a file: bombs are turned away before they wait in the queue.
 
-This never decides that a file is good: what it cannot read, the slot's decoder judges.
+This never decides that a file is good: what it cannot read, the worker's decoder judges.
 """
 
 from typing import Literal, NamedTuple

@@ -3,6 +3,7 @@
 Starlette's BaseHTTPMiddleware is not used anywhere: it hides a client's disconnect from the routes.
 """
 
+import asyncio
 import logging
 import re
 import uuid
@@ -10,18 +11,21 @@ import uuid
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import trace_context
-from service.api.problems import Problem, ProblemError
-from service.api.record import SCOPE_KEY, RequestRecord
-from service.desk import Desk
-from service.metrics import Metrics
-from service.tiers.store import TierStore
-from service.tracing import Trace, Tracer
+from pixeltier.service.api.proxy import local_path
+from pixeltier.service.operations.desk import Desk
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.telemetry import trace_context
+from pixeltier.service.telemetry.metrics import Metrics
+from pixeltier.service.telemetry.record import SCOPE_KEY, RequestRecord
+from pixeltier.service.telemetry.tracing import Trace, Tracer
+from pixeltier.service.tiers.store import TierStore
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
-"""Probes and scrapes are logged at debug level: they would drown the rest."""
+QUIET_PATHS = re.compile(
+    r"/healthz|/readyz|/metrics|/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready"
+)
+"""Probes and scrapes are logged at debug level and not traced: they would drown the rest."""
 
 log = logging.getLogger("pixeltier.request")
 
@@ -43,13 +47,14 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = scope[SCOPE_KEY] = RequestRecord(_request_id(scope), self._tiers.snapshot.version)
+        # A copy: the server goes on reading its own, whose method says whether a body is to be sent.
+        method: str = scope["method"]
+        head = method == "HEAD"  # every GET route answers HEAD too, without its body
+        scope = {**scope, "method": "GET" if head else method}
+        record = scope[SCOPE_KEY] = RequestRecord(_request_id(scope), method, self._tiers.snapshot.version)
         self._metrics.begun()
         trace = self._begin_trace(scope, record)
         status = 0
-        head = scope["method"] == "HEAD"
-        if head:  # every GET route answers HEAD too, without its body
-            scope["method"] = "GET"
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -62,19 +67,22 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, receive, send_with_headers)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             problem = _as_problem(error)
             record.problem = problem.problem
             if problem.problem is Problem.INTERNAL:
                 log.exception("unexpected error", extra={"request_id": record.request_id})
             if not status:
-                await problem.response(record.request_id, scope["path"])(scope, receive, send_with_headers)
+                answer = problem.response(record.request_id, local_path(scope), scope.get("root_path", ""))
+                await answer(scope, receive, send_with_headers)
+            if isinstance(error, asyncio.CancelledError):
+                raise
         finally:
             self._account(scope, record, status, trace)
 
     def _begin_trace(self, scope: Scope, record: RequestRecord) -> Trace | None:
         """Note the caller's trace, for the log; with tracing on, open a span below it."""
-        if self._tracer is None or scope["path"] in QUIET_ROUTES:
+        if self._tracer is None or QUIET_PATHS.fullmatch(local_path(scope)):
             record.trace = trace_context.read(scope["headers"])
             return None
         trace = self._tracer.begin(scope)
@@ -83,12 +91,13 @@ class RequestMiddleware:
 
     def _account(self, scope: Scope, record: RequestRecord, status: int, trace: Trace | None) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        method = scope["method"]
+        method = record.method
         self._metrics.observe(record, method=method, route=route, status=status)
         self._desk.observe(record)
         if trace is not None:
             trace.end(record, route=route, method=method, status=status)
-        level = logging.DEBUG if route in QUIET_ROUTES and status < 400 else logging.INFO
+        quiet = status < 400 and QUIET_PATHS.fullmatch(local_path(scope))
+        level = logging.DEBUG if quiet else logging.INFO
         if log.isEnabledFor(level):
             where = {"method": method, "route": route, "path": scope["path"][:200], "status": status}
             log.log(level, "request", extra={**where, **record.log_fields()})
@@ -102,9 +111,11 @@ def _request_id(scope: Scope) -> str:
     return uuid.uuid4().hex
 
 
-def _as_problem(error: Exception) -> ProblemError:
+def _as_problem(error: BaseException) -> ProblemError:
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, ClientDisconnect):
         return ProblemError(Problem.CLIENT_CLOSED, "the client closed the connection")
+    if isinstance(error, asyncio.CancelledError):  # the server's, when the drain has taken too long
+        return ProblemError(Problem.NOT_READY, "the service has ended", retry_after_s=1)
     return ProblemError(Problem.INTERNAL, "an unexpected error; the log has it under this request_id")

@@ -2,6 +2,13 @@
 
 from collections.abc import Sequence
 
+from starlette.requests import Request
+
+
+def accept_of(request: Request) -> str | None:
+    """The header, its lines joined to the one list that they are (RFC 9110, 5.3); None without one."""
+    return ", ".join(request.headers.getlist("accept")) or None
+
 
 def choose(accept: str | None, offered: Sequence[str]) -> str | None:
     """The offered media type the client likes best; the first offered wins a tie. None: it accepts none.

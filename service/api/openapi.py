@@ -6,29 +6,41 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from service.api.admin_openapi import admin_bodies
-from service.api.problems import Problem, ProblemDocument, documented
-from service.api.tensors import InferRequest
+from pixeltier.service.api.admin_openapi import admin_bodies
+from pixeltier.service.api.open_inference_schemas import IndexRequest
+from pixeltier.service.api.parameters import form_fields
+from pixeltier.service.api.tensors import InferRequest
+from pixeltier.service.problems import Problem, ProblemDocument, documented
 
 _BINARY = {"type": "string", "format": "binary"}
 
-IMAGE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "The image: as the raw body (JPEG, PNG or WebP), or as multipart part `file`.",
-        "content": {
-            "image/jpeg": {"schema": _BINARY},
-            "image/png": {"schema": _BINARY},
-            "image/webp": {"schema": _BINARY},
-            "application/octet-stream": {"schema": _BINARY},
-            "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
-            },
-        },
+
+def image_body(query: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI operation's body: an image, or a form that may hold the parameters of the query too."""
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": _BINARY, **form_fields(query)},
+        "additionalProperties": False,
     }
-}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "The image: as the raw body (JPEG, PNG or WebP), or as multipart part `file`, parameters "
+            "beside it. May come in Content-Encoding gzip or deflate.",
+            "content": {
+                "image/jpeg": {"schema": _BINARY},
+                "image/png": {"schema": _BINARY},
+                "image/webp": {"schema": _BINARY},
+                "application/octet-stream": {"schema": _BINARY},
+                "multipart/form-data": {"schema": form},
+            },
+        }
+    }
+
 
 INFERENCE_PROBLEMS = documented(
+    Problem.BAD_REQUEST,
     Problem.NOT_ACCEPTABLE,
     Problem.PAYLOAD_TOO_LARGE,
     Problem.IMAGE_TOO_LARGE,
@@ -90,7 +102,11 @@ def install(app: FastAPI) -> None:
                 tags=app.openapi_tags,
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            bodies: dict[str, type[BaseModel]] = {"Problem": ProblemDocument, "InferRequest": InferRequest}
+            bodies: dict[str, type[BaseModel]] = {
+                "Problem": ProblemDocument,
+                "InferRequest": InferRequest,
+                "IndexRequest": IndexRequest,
+            }
             for name, model in bodies.items():
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= schema.pop("$defs", {})

@@ -1,16 +1,21 @@
-"""Parameters of both tasks, by query or by header of the same name; the query wins."""
+"""Parameters of both tasks: by query, by header of the same name, or by form field beside the file.
+
+The query wins, then the header. Within one place nothing may be said twice, nor may two values contradict each other.
+"""
 
 import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
-from service.api.problems import FieldError, Problem, ProblemError
-from service.tasks import CUSTOM_TIER, Task
-from service.tiers.store import Snapshot, UnknownTierError
-from service.worker.messages import OutputFormat
+from pixeltier.service.problems import FieldError, Problem, ProblemError
+from pixeltier.service.tasks import CUSTOM_TIER, Task
+from pixeltier.service.tiers.store import Snapshot, UnknownTierError
+from pixeltier.service.work.messages import OutputFormat
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -127,32 +132,87 @@ class SuperResolveHeaders(_CommonHeaders):
     x_quality: Quality | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What query and headers say; a form's fields come later, with the body."""
+
+    query: "ClassifyQuery | SuperResolveQuery"
+    headers: "ClassifyHeaders | SuperResolveHeaders"
+
+    def options(self, form: Mapping[str, str] | None = None) -> "Options":
+        """Everything merged.
+
+        Raises:
+            RequestValidationError, ProblemError: as `read`, for the form's fields.
+        """
+        fields = _validated(type(self.query), form, "form") if form else None
+        return merge(self.query, self.headers, fields)
+
+
 def read(
     request: Request,
     query: type[ClassifyQuery | SuperResolveQuery],
     headers: type[ClassifyHeaders | SuperResolveHeaders],
-) -> "Options":
+) -> Given:
     """The request's parameters. FastAPI would read them by the same models, in a third of a millisecond.
 
     Raises:
         RequestValidationError: with the places as FastAPI names them.
-        ProblemError: as `merge`.
+        ProblemError: validation, where one is given twice.
     """
+    given = headers_once(request, headers)
+    return Given(_validated(query, once(request), "query"), _validated(headers, given, "header"))
+
+
+_LISTS = frozenset({"priority"})
+"""Headers whose lines make one list (RFC 9110, 5.3)."""
+
+_FIRST_COUNTS = frozenset({"x-request-id"})
+"""No parameter, and a proxy may add one; the middleware takes the first, too."""
+
+
+def once(request: Request) -> dict[str, str]:
+    """The query, in which nothing may stand twice.
+
+    Raises:
+        ProblemError: validation.
+    """
+    return _once(request.query_params.multi_items(), "query")
+
+
+def headers_once(request: Request, headers: type[BaseModel]) -> dict[str, str]:
+    """The headers that the model has fields for, by the fields' names; raises as `once`."""
     names = _header_names(headers)
-    given = {
-        names[name]: value.decode("latin-1")
-        for name, value in reversed(request.scope["headers"])
-        if name in names
-    }
-    return merge(_validated(query, dict(request.query_params), "query"), _validated(headers, given, "header"))
+    lines = [
+        (name.decode(), value.decode("latin-1")) for name, value in request.scope["headers"] if name in names
+    ]
+    return {name.replace("-", "_"): value for name, value in _once(lines, "header").items()}
+
+
+def _once(given: Iterable[tuple[str, str]], place: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in given:
+        if name not in found:
+            found[name] = value
+        elif name in _LISTS:
+            found[name] += f", {value}"
+        elif name not in _FIRST_COUNTS:
+            raise _refused(f"{place}.{name[:64]}", "the parameter is given twice; which one is meant?")
+    return found
+
+
+def _refused(field: str, message: str) -> ProblemError:
+    return ProblemError(
+        Problem.VALIDATION, f"{field}: {message}", errors=[FieldError(field=field, message=message)]
+    )
 
 
 @functools.cache
-def _header_names(headers: type[BaseModel]) -> dict[bytes, str]:
-    return {name.replace("_", "-").encode(): name for name in headers.model_fields}
+def _header_names(headers: type[BaseModel]) -> frozenset[bytes]:
+    return frozenset(name.replace("_", "-").encode() for name in headers.model_fields)
 
 
-def _validated(model: type[Model], values: dict[str, str], place: str) -> Model:
+def _validated(model: type[Model], values: Mapping[str, str], place: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -168,20 +228,25 @@ def documented(query: type[BaseModel], headers: type[BaseModel]) -> dict[str, An
 
 
 def _documented(model: type[BaseModel], place: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name.replace("_", "-") if place == "header" else name,
+            "in": place,
+            "required": False,
+            "description": schema.pop("description", ""),
+            "schema": schema,
+        }
+        for name, schema in form_fields(model).items()
+    ]
+
+
+def form_fields(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """JSON Schema of each parameter, which a form may hold beside its file."""
     properties: dict[str, dict[str, Any]] = model.model_json_schema()["properties"]
-    found = []
-    for name, schema in properties.items():
-        (value,) = (one for one in schema["anyOf"] if one != {"type": "null"})
-        found.append(
-            {
-                "name": name.replace("_", "-") if place == "header" else name,
-                "in": place,
-                "required": False,
-                "description": value.pop("description", ""),
-                "schema": value,
-            }
-        )
-    return found
+    return {
+        name: next(one for one in schema["anyOf"] if one != {"type": "null"})
+        for name, schema in properties.items()
+    }
 
 
 class Options(BaseModel):
@@ -203,29 +268,32 @@ class Options(BaseModel):
 
 
 def merge(
-    query: ClassifyQuery | SuperResolveQuery, headers: ClassifyHeaders | SuperResolveHeaders
+    query: ClassifyQuery | SuperResolveQuery,
+    headers: ClassifyHeaders | SuperResolveHeaders,
+    form: ClassifyQuery | SuperResolveQuery | None = None,
 ) -> Options:
-    """Query over headers over defaults.
+    """Query over headers over form over defaults.
 
     Raises:
-        ProblemError: validation, where tier and threshold contradict each other.
+        ProblemError: validation, where tier and threshold of one place contradict each other.
     """
-    values: dict[str, Any] = {
-        name.removeprefix("x_"): value
-        for name, value in headers
-        if value is not None and name.startswith("x_")
-    }
-    asked = query.model_dump(exclude_none=True)
-    # A tier in the query overrides a threshold in a header, and the reverse: they answer the same question.
-    if asked.keys() & {"tier", "threshold"}:
-        values.pop("tier", None)
-        values.pop("threshold", None)
-    values |= asked
-    if "tier" in values and "threshold" in values:
-        message = "give a tier or a threshold, not both"
-        raise ProblemError(
-            Problem.VALIDATION, message, errors=[FieldError(field="threshold", message=message)]
-        )
+    said = headers.model_dump(exclude_none=True)
+    values: dict[str, Any] = {}
+    for place in (
+        {} if form is None else form.model_dump(exclude_none=True),
+        {name.removeprefix("x_"): value for name, value in said.items() if name.startswith("x_")},
+        query.model_dump(exclude_none=True),
+    ):
+        if "tier" in place and "threshold" in place:
+            message = "give a tier or a threshold, not both"
+            raise ProblemError(
+                Problem.VALIDATION, message, errors=[FieldError(field="threshold", message=message)]
+            )
+        # A tier overrides a threshold of a weaker place, and the reverse: they answer the same question.
+        if place.keys() & {"tier", "threshold"}:
+            values.pop("tier", None)
+            values.pop("threshold", None)
+        values |= place
     if values.get("format") == "jpg":
         values["format"] = "jpeg"
     values["timeout_ms"] = values.pop("request_timeout_ms", None)
@@ -235,11 +303,12 @@ def merge(
 
 def _urgency(priority: str | None) -> int:
     """RFC 9218's urgency; `Access` then sees to it that nobody jumps the queue without leave."""
+    urgency = 3
     for part in (priority or "").split(","):
         key, _, value = part.strip().partition("=")
         if key == "u" and value.isdecimal() and len(value) == 1:
-            return min(7, int(value))
-    return 3
+            urgency = min(7, int(value))  # of a key given twice the last counts (RFC 8941, 3.2)
+    return urgency
 
 
 def resolve(options: Options, snapshot: Snapshot, task: Task) -> tuple[str, float]:

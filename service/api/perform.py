@@ -1,4 +1,4 @@
-"""From a request's image to a slot's answer: limits, deadline, disconnect, the pool's errors as problems."""
+"""From a request's image to a worker's answer: limits, deadline, disconnect, the pool's errors as problems."""
 
 import asyncio
 import dataclasses
@@ -10,17 +10,16 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.api import image_header
-from service.api.access import Limits, check_tier
-from service.api.body import read_image
-from service.api.context import AppContext
-from service.api.parameters import Options, resolve
-from service.api.problems import Problem, ProblemError
-from service.api.record import RequestRecord, record_of
-from service.pool import interface as pool
-from service.tasks import CUSTOM_TIER, Task
-from service.tiers.shadow import Sample
-from service.worker.messages import (
+from pixeltier.service.api import image_header
+from pixeltier.service.api.access import Limits, check_tier
+from pixeltier.service.api.body import is_form, read_upload
+from pixeltier.service.api.context import AppContext
+from pixeltier.service.api.parameters import Given, Options, resolve
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.tasks import CUSTOM_TIER, Task
+from pixeltier.service.telemetry.record import RequestRecord, Sample, record_of
+from pixeltier.service.work import pool
+from pixeltier.service.work.messages import (
     ClassifyAnswer,
     CompareAnswer,
     CostLimits,
@@ -41,20 +40,30 @@ MakeJob = Callable[[bytes, float], RequestJob]
 
 
 async def perform(
-    request: Request, context: AppContext, task: Task, options: Options, make_job: MakeJob
+    request: Request, context: AppContext, task: Task, given: Given, make_job: Callable[[Options], MakeJob]
 ) -> ClassifyAnswer | SuperResolveAnswer:
-    """Do one job for a request whose body is the image; fills in its record.
+    """Do one job for a request whose body is the image, or a form with it; fills in its record.
 
     Raises:
-        ProblemError: whatever went wrong.
+        ProblemError, RequestValidationError: whatever went wrong.
     """
     record_of(request).task = task
     with context.access.admit(request) as limits:
-        # An unknown or forbidden tier is told before the body is read.
-        check_tier(limits, resolve(options, context.tiers.snapshot, task)[0])
-        reading = read_image(request, context.settings.max_body_bytes)
-        body = await in_time(request, reading, deadline_of(request, context, options))
-        return await submit(request, context, task, options, make_job, body, limits)
+
+        def check(options: Options) -> MakeJob:
+            check_tier(limits, resolve(options, context.tiers.snapshot, task)[0])
+            return make_job(options)
+
+        options, form = given.options(), is_form(request)
+        if (
+            not form
+        ):  # an unknown or forbidden tier is told before the body is read; a form may yet name another
+            check(options)
+        reading = read_upload(request, context.settings.max_body_bytes)
+        upload = await in_time(request, reading, deadline_of(request, context, options))
+        if form:
+            options = given.options(upload.fields)
+        return await submit(request, context, task, options, check(options), upload.image, limits)
 
 
 def deadline_of(request: Request, context: AppContext, options: Options) -> float:
@@ -103,8 +112,8 @@ async def submit(
         if error.problem is Problem.OVERLOADED:
             context.desk.refused()
         raise
-    record.queue_ms, record.slot_ms, record.answered = done.queue_ms, done.slot_ms, time.monotonic()
-    record.predicted_slot_ms = done.predicted_ms
+    record.queue_ms, record.worker_ms, record.answered = done.queue_ms, done.worker_ms, time.monotonic()
+    record.predicted_worker_ms = done.predicted_ms
     answer = _answer(done, record, options)
     candidate = context.desk.shadow.candidate(task, pixels)
     if candidate is not None:
@@ -113,7 +122,7 @@ async def submit(
 
 
 class _Binder:
-    """Makes a request's job from the tier table in force: at admission, and again whenever it goes to a slot.
+    """Makes a request's job from the tier table in force: at admission, and again whenever it goes to a worker.
 
     So a change of the table and of the brownout's level acts on what already waits, and the answer names the version
     that served it.
@@ -165,7 +174,7 @@ class _Binder:
         return self._bound
 
 
-async def in_time(request: Request, reading: Coroutine[Any, Any, bytes], deadline: float) -> bytes:
+async def in_time(request: Request, reading: Coroutine[Any, Any, T], deadline: float) -> T:
     """Wait for the upload, but not beyond the deadline: a client that dribbles holds nothing for long."""
     record = record_of(request)
     left = deadline - record.started - record.elapsed_ms / 1000.0

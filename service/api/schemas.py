@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, Field
 
-from service.api.record import RequestRecord
-from service.catalogue import Model
+from pixeltier.service.catalogue import Model
+from pixeltier.service.telemetry.record import RequestRecord
 
 
 class Macs(BaseModel):

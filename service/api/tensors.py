@@ -1,99 +1,154 @@
-"""Tensors of the Open Inference Protocol v2: JSON, and the binary data extension that its clients use by default."""
+"""Tensors of the Open Inference Protocol v2: JSON, the binary data extension that its clients use by default, and
+the classification extension."""
 
 import base64
 import binascii
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic_core import ErrorDetails
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 JSON_OVERHEAD = 64 * 1024
 
+INPUT = "image"
+"""The name of the one input that every model takes."""
+
 Datatype = Literal["BYTES", "FP32", "INT32"]
 
 
 class TensorError(ValueError):
-    """The request is no valid inference request; the message says where."""
+    """The request is not a valid inference request; the message says where."""
 
 
-class InferInput(BaseModel):
+class _Strict(BaseModel):
+    """What it does not know it refuses: a key that is ignored silently was meant to do something."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class InputParameters(_Strict):
+    """How an input's data comes."""
+
+    binary_data_size: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="Bytes of the tensor behind the JSON, each element's length included."
+    )
+    content_type: Literal["base64"] | None = Field(default=None, description="What `data` holds anyway.")
+
+
+class InferInput(_Strict):
     """One input tensor."""
 
-    name: str = Field(examples=["image"])
+    name: str = Field(examples=[INPUT])
     shape: list[int] = Field(examples=[[1]])
     datatype: str = Field(examples=["BYTES"])
-    parameters: dict[str, Any] = {}
+    parameters: InputParameters = InputParameters()
     data: list[Any] | None = Field(
-        None, description="The image's bytes in base64.", examples=[["iVBORw0KGgo="]]
+        default=None, description="The image's bytes in base64.", examples=[["iVBORw0KGgo="]]
     )
 
 
-class InferOutput(BaseModel):
+class OutputParameters(_Strict):
+    """How an output is wanted."""
+
+    binary_data: StrictBool | None = Field(
+        default=None, description="Whether it comes behind the JSON; stronger than `binary_data_output`."
+    )
+    classification: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        default=None,
+        description="Of `probabilities`: the best so many classes as strings `value:index:label`.",
+    )
+
+
+class InferOutput(_Strict):
     """A wanted output tensor."""
 
     name: str = Field(examples=["labels"])
-    parameters: dict[str, Any] = {}
+    parameters: OutputParameters = OutputParameters()
 
 
-class InferRequest(BaseModel):
+class InferRequest(_Strict):
     """The JSON part of a request."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    id: str | None = Field(None, max_length=256)
-    parameters: dict[str, Any] = Field({}, examples=[{"tier": "fast"}])
-    inputs: list[InferInput] = Field(min_length=1, max_length=1)
-    outputs: list[InferOutput] | None = None
-
-    @property
-    def binary_by_default(self) -> bool:
-        """Whether outputs come as binary data unless they say otherwise."""
-        return bool(self.parameters.get("binary_data_output", False))
+    id: str | None = Field(default=None, max_length=256)
+    model_name: str | None = Field(default=None, description="As in the URL; some clients repeat it.")
+    model_version: str | None = Field(default=None, description="As in the URL; some clients repeat it.")
+    parameters: dict[str, Any] = Field(default={}, examples=[{"tier": "fast"}])
+    inputs: list[InferInput] = Field(min_length=1)
+    outputs: list[InferOutput] | None = Field(default=None, description="All outputs if absent or empty.")
 
 
 def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]:
     """The request and the image's bytes.
 
     Raises:
-        TensorError: malformed JSON, tensor, base64 or binary data.
+        TensorError: malformed JSON, tensor, base64 or binary data; an input that there is not.
     """
     head, tail = body, b""
     if header_length is not None:
         # Its digits are counted first: Python refuses to convert thousands of them.
         if not header_length.isdecimal() or len(header_length) > 18 or int(header_length) > len(body):
             raise TensorError(f"{HEADER_LENGTH} is not a length within the body")
+        if int(header_length) == 0:
+            return _raw(body)
         head, tail = body[: int(header_length)], body[int(header_length) :]
     try:
-        request = InferRequest.model_validate(json.loads(head))
+        request = InferRequest.model_validate(json.loads(head, object_pairs_hook=_unique))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise TensorError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise TensorError(_explain(error.errors()[0])) from error
     except (ValueError, RecursionError) as error:
-        raise TensorError(f"the body is no JSON: {error}") from error
+        raise TensorError(f"the body is not valid JSON: {error}") from error
+    for tensor in request.inputs:
+        if tensor.name != INPUT:
+            raise TensorError(f"there is no input {tensor.name[:64]!r}; the one input is {INPUT!r}")
+    if len(request.inputs) > 1:
+        raise TensorError(f"input {INPUT!r} is given {len(request.inputs)} times; send one image a request")
     return request, _image(request.inputs[0], tail)
+
+
+def _raw(body: bytes) -> tuple[InferRequest, bytes]:
+    """A header length of 0: the body is the one element of the one input, with or without its length before it."""
+    if len(body) >= 4 and struct.unpack_from("<I", body)[0] == len(body) - 4:
+        body = body[4:]
+    return InferRequest(inputs=[InferInput(name=INPUT, shape=[1], datatype="BYTES")]), body
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:64]!r} stands twice in one object")
+    return found
+
+
+def _explain(error: ErrorDetails) -> str:
+    place = ".".join(str(part)[:64] for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{place}: {error['msg']}"
+    if str(error["loc"][-1]).startswith("shared_memory"):
+        return f"{place}: this service has no shared memory; send tensors in the body"
+    return f"{place}: there is no such {'parameter' if 'parameters' in error['loc'] else 'key'}"
 
 
 def _image(tensor: InferInput, tail: bytes) -> bytes:
     if tensor.datatype != "BYTES":
         raise TensorError(
-            f"input {tensor.name}: datatype must be BYTES, a compressed image; got {tensor.datatype}"
+            f"input {tensor.name}: datatype must be BYTES, a compressed image; got {tensor.datatype[:64]}"
         )
     if tensor.shape not in ([1], [1, 1]):
         raise TensorError(f"input {tensor.name}: shape must be [1], one image a request; got {tensor.shape}")
-    size = tensor.parameters.get("binary_data_size")
+    size = tensor.parameters.binary_data_size
     if size is not None:
-        if not isinstance(size, int) or size != len(tail) or size < 4:
-            raise TensorError(f"input {tensor.name}: binary_data_size does not fit the body")
-        (length,) = struct.unpack_from("<I", tail)
-        if length != size - 4:
-            raise TensorError(f"input {tensor.name}: the element's length does not fit binary_data_size")
-        return tail[4:]
-    data = tensor.data
+        return _binary_image(tensor, size, tail)
+    if tail:
+        raise TensorError(f"{len(tail)} bytes follow the JSON, but no input has a binary_data_size")
+    data: Any = tensor.data
     while isinstance(data, list) and len(data) == 1:
         data = data[0]
     if not isinstance(data, str):
@@ -102,6 +157,17 @@ def _image(tensor: InferInput, tail: bytes) -> bytes:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise TensorError(f"input {tensor.name}: {error}") from error
+
+
+def _binary_image(tensor: InferInput, size: int, tail: bytes) -> bytes:
+    if tensor.data is not None:
+        raise TensorError(f"input {tensor.name}: give data or binary_data_size, not both")
+    if size != len(tail) or size < 4:
+        raise TensorError(f"input {tensor.name}: binary_data_size does not fit the body")
+    (length,) = struct.unpack_from("<I", tail)
+    if length != size - 4:
+        raise TensorError(f"input {tensor.name}: the element's length does not fit binary_data_size")
+    return tail[4:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +202,59 @@ class Tensor:
         return b"".join(struct.pack("<I", len(element)) + element for element in elements)
 
 
-def select(request: InferRequest, tensors: Sequence[Tensor]) -> list[tuple[Tensor, bool]]:
+def check_outputs(request: InferRequest, known: Sequence[str], classified: str | None) -> None:
+    """Refuse outputs that there are not, before anything is computed.
+
+    Args:
+        known: names of the model's outputs.
+        classified: the output that may be asked for as classification, if the model has one.
+
+    Raises:
+        TensorError: an unknown output, one named twice, `classification` of another output.
+    """
+    seen: set[str] = set()
+    for output in request.outputs or ():
+        if output.name not in known:
+            raise TensorError(f"there is no output {output.name[:64]!r}; the outputs are {', '.join(known)}")
+        if output.name in seen:
+            raise TensorError(f"output {output.name!r} is named twice")
+        seen.add(output.name)
+        if output.parameters.classification is not None and output.name != classified:
+            where = f"only output {classified!r} has it" if classified else "this model names no classes"
+            raise TensorError(f"output {output.name!r}: no classification: {where}")
+
+
+def classification_count(request: InferRequest) -> int:
+    """The most classes that an output asks for as classification; 0 if none does."""
+    return max((output.parameters.classification or 0 for output in request.outputs or ()), default=0)
+
+
+def select(
+    request: InferRequest,
+    tensors: Sequence[Tensor],
+    *,
+    binary_by_default: bool = False,
+    classify: Callable[[str, int], Tensor] | None = None,
+) -> list[tuple[Tensor, bool]]:
     """The wanted outputs, each with whether it is to be binary.
+
+    Args:
+        binary_by_default: the request's `binary_data_output`.
+        classify: makes an output's classification of so many classes.
 
     Raises:
         TensorError: an output that there is not.
     """
-    if request.outputs is None:
-        return [(tensor, request.binary_by_default) for tensor in tensors]
+    if not request.outputs:
+        return [(tensor, binary_by_default) for tensor in tensors]
     known = {tensor.name: tensor for tensor in tensors}
     chosen = []
     for output in request.outputs:
         if output.name not in known:
-            raise TensorError(f"there is no output {output.name!r}; the outputs are {', '.join(known)}")
-        binary = output.parameters.get("binary_data", request.binary_by_default)
-        chosen.append((known[output.name], bool(binary)))
+            raise TensorError(f"there is no output {output.name[:64]!r}; the outputs are {', '.join(known)}")
+        count, binary = output.parameters.classification, output.parameters.binary_data
+        tensor = known[output.name] if count is None or classify is None else classify(output.name, count)
+        chosen.append((tensor, binary_by_default if binary is None else binary))
     return chosen
 
 

@@ -44,7 +44,7 @@ class Console:
 
 def load() -> Console:
     """Read the packaged files."""
-    bodies = dict(sorted(_walk(resources.files("service.console"), "")))
+    bodies = dict(sorted(_walk(resources.files("pixeltier.service.console"), "")))
     whole = hashlib.sha256()
     for path, body in bodies.items():
         whole.update(f"{path}\0{len(body)}\0".encode() + body)

@@ -1,9 +1,13 @@
-"""How long a job will take, learned from those before it: ms = a + b * pixels for each task and tier."""
+"""How long a job will take, learned from those before it: ms = a + b * pixels for each task and tier.
+
+Admission and batches ask this, before the image is decoded: its MACs are not known then, its tier stands in for them.
+What a budget allows, and what an answer should have taken, `pixeltier.service.pool.latency` says from its MACs.
+"""
 
 from dataclasses import dataclass
 
-from service.pool.interface import Request
-from service.tasks import Task
+from pixeltier.service.tasks import Task
+from pixeltier.service.work.pool import Request
 
 FORGET = 0.9
 """What an observation weighs after the next one: about ten jobs are remembered."""
@@ -54,7 +58,7 @@ class Estimator:
         self._lines: dict[tuple[Task, str], _Line] = {}
 
     def cost_ms(self, request: Request) -> float:
-        """Expected time of a job in its slot."""
+        """Expected time of a job in its worker."""
         task = request.job.task
         seen = self._lines.get((task, request.tier), _Line())
         line = _Line(seen.weight, seen.x, seen.y, seen.xx, seen.xy)

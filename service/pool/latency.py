@@ -1,4 +1,4 @@
-"""How long a job of known size will take in a slot, learned online: ms = a + b * MACs + c * pixels for each task.
+"""How long a job of known size will take in a worker, learned online: ms = a + b * MACs + c * pixels for each task.
 
 Weighted recursive least squares (Ljung, System Identification, 2nd ed., 11.2) with exponential forgetting, on
 relative errors, so that a large image counts no more than a small one. Coefficients are never negative.
@@ -6,8 +6,8 @@ relative errors, so that a large image counts no more than a small one. Coeffici
 
 from dataclasses import dataclass, field
 
-from service.tasks import Task
-from service.worker.messages import Work
+from pixeltier.service.tasks import Task
+from pixeltier.service.work.messages import Work
 
 FORGET = 0.98
 """What an observation weighs after the next one: about fifty jobs are remembered."""

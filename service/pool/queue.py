@@ -5,7 +5,7 @@ import heapq
 import itertools
 from dataclasses import dataclass, field
 
-from service.pool.interface import Done, Request
+from pixeltier.service.work.pool import Done, Request
 
 URGENCY_STEP_S = 2.0
 """A job of one urgency level less waits at most this much longer: priority with aging, in one static key."""

@@ -1,7 +1,8 @@
-"""The service beyond one machine: the same application in Ray Serve, its worker slots anywhere in the cluster.
+"""The service beyond one machine: the same application in Ray Serve, its workers anywhere in the cluster.
 
     Ray's HTTP proxy -> front replicas (the FastAPI application: admission, queue, metrics; no torch)
-                     -> slot replicas (the models; Ray Serve starts as many as the load asks for)
+                     -> worker replicas (the models; Ray Serve starts as many as the load asks for)
 
-Nothing but this package imports Ray: `pip install pixeltier[ray]`, then `serve run service.ray.application:build`.
+Nothing but this package imports Ray: `pip install pixeltier[ray]`, then
+`serve run pixeltier.service.ray.application:build`.
 """

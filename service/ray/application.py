@@ -1,6 +1,6 @@
-"""The Ray Serve application: fronts with the FastAPI app, slots with the models.
+"""The Ray Serve application: fronts with the FastAPI app, workers with the models.
 
-    serve run service.ray.application:build slots_most=8 threads=2
+    serve run pixeltier.service.ray.application:build slots_most=8 threads=2
 
 Static settings are the PIXELTIER_* variables of the shell that runs this; those that name files must be good on every
 machine of the cluster.
@@ -8,6 +8,7 @@ machine of the cluster.
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,22 +17,23 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
-from service import logs, settings
-from service.metrics import Metrics
-from service.pool.dispatcher import Dispatcher
-from service.pool.interface import Slot
-from service.pool.wiring import pool_limits, worker_spec
-from service.ray import targets
-from service.ray.replica import SlotReplica
-from service.ray.slot import ServeSlot
-from service.ray.versions import SharedVersions, open_keeper
-from service.serve import assemble
-from service.settings import Settings
-from service.tiers.history import VersionTakenError
-from service.worker.slot import EngineFactory
+from pixeltier.service.configuration import settings
+from pixeltier.service.configuration.settings import Settings
+from pixeltier.service.pool.dispatcher import Dispatcher
+from pixeltier.service.pool.wiring import pool_limits, worker_spec
+from pixeltier.service.ray import targets
+from pixeltier.service.ray.replica import WorkerReplica
+from pixeltier.service.ray.versions import SharedVersions, open_keeper
+from pixeltier.service.ray.worker import ServeWorker
+from pixeltier.service.server.serve import assemble
+from pixeltier.service.telemetry import logs
+from pixeltier.service.telemetry.metrics import Metrics
+from pixeltier.service.tiers.history import VersionTakenError
+from pixeltier.service.work.pool import Worker
+from pixeltier.service.worker.startup import EngineFactory
 
 RUNNING_AND_NEXT = 2
-"""Calls a slot replica may hold: the one at work, and one on its way, so that it never waits for the network."""
+"""Calls a worker replica may hold: the one at work, and one on its way, so that it never waits for the network."""
 
 FRONT_REQUESTS = 1000
 """Requests a front replica may hold: its own queue and limits decide, not Ray's."""
@@ -64,17 +66,18 @@ class Scale(BaseModel):
 
 
 class Front:
-    """The application on a replica. Its pool's seats reach any slot replica."""
+    """The application on a replica. Its pool's workers reach any worker replica."""
 
-    def __init__(self, slots: Any, values: dict[str, Any], seats: int) -> None:
+    def __init__(self, handle: Any, values: dict[str, Any], workers: int) -> None:
         chosen = Settings(**values)
         logs.configure(chosen.log_format, chosen.log_level)
         keeper = open_keeper(None if chosen.state_dir is None else str(chosen.state_dir))
         versions = SharedVersions(keeper)
 
         def make_pool(metrics: Metrics) -> Dispatcher:
-            each: list[tuple[str, Slot]] = [(str(n), ServeSlot(slots)) for n in range(seats)]
-            return Dispatcher(each, pool_limits(chosen), metrics)
+            each: list[tuple[str, Worker]] = [(str(n), ServeWorker(handle)) for n in range(workers)]
+            # Ray Serve decides when a replica is beyond help; a front waits for the next one.
+            return Dispatcher(each, replace(pool_limits(chosen), start_attempts=None), metrics)
 
         self._app = _assemble(chosen, versions, make_pool)
         targets.install(self._app, keeper)
@@ -98,13 +101,13 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
     """Both deployments, bound; `serve.run` deploys them.
 
     Args:
-        engine: what loads the models inside a slot; the real one if None. Must be importable on every machine.
+        engine: what loads the models inside a worker; the real one if None. Must be importable on every machine.
     """
     quiet = LoggingConfig(enable_access_log=False)  # the application logs each request itself
-    slot = serve.deployment(
+    worker = serve.deployment(
         name="slot",
         max_ongoing_requests=RUNNING_AND_NEXT,
-        max_queued_requests=-1,  # the fronts' seats bound what waits at Ray, their queues what waits for a seat
+        max_queued_requests=-1,  # a front's workers bound what waits at Ray, its queue what waits for them
         autoscaling_config=AutoscalingConfig(
             min_replicas=scale.slots_least,
             max_replicas=scale.slots_most,
@@ -117,7 +120,7 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
         health_check_period_s=2,
         logging_config=quiet,
         graceful_shutdown_timeout_s=values.drain_timeout_s,
-    )(SlotReplica)
+    )(WorkerReplica)
     front = serve.deployment(
         name="front",
         num_replicas=scale.fronts,
@@ -129,10 +132,10 @@ def application(scale: Scale, values: Settings, engine: EngineFactory | None = N
     )(serve.ingress()(Front))
     # Ray shows a replica the GPU it was given and no other: that is its number 0.
     spec = worker_spec(values, scale.threads, engine, "cuda:0" if scale.gpus else "cpu")
-    handle = slot.bind(spec, values.hang_timeout_s)
+    handle = worker.bind(spec, values.hang_timeout_s)
     return front.bind(handle, values.model_dump(), RUNNING_AND_NEXT * scale.slots_most)
 
 
 def build(scale: Scale) -> serve.Application:
-    """What `serve run service.ray.application:build` calls; settings come from the environment."""
+    """What `serve run pixeltier.service.ray.application:build` calls; settings come from the environment."""
     return application(scale, settings.load())

@@ -1,24 +1,24 @@
-"""What runs in a slot replica: one worker, one thread, jobs in the order they come."""
+"""What runs in a worker replica: one worker, one thread, jobs in the order they come."""
 
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from service import logs
-from service.worker import slot
-from service.worker.messages import Answer, Job, Ready
+from pixeltier.service.telemetry import logs
+from pixeltier.service.work.messages import Answer, Job, Ready
+from pixeltier.service.worker import startup
 
 
-class SlotReplica:
+class WorkerReplica:
     """A worker as a Ray Serve deployment's class; the models are loaded and proved before it counts as healthy."""
 
-    def __init__(self, spec: slot.Spec, hang_timeout_s: float) -> None:
-        slot.cap_threads(spec.threads)
+    def __init__(self, spec: startup.Spec, hang_timeout_s: float) -> None:
+        startup.cap_threads(spec.threads)
         logs.configure(spec.log_format, spec.log_level)
         self._hang_timeout_s = hang_timeout_s
         self._began: float | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slot")
-        self._worker, self._ready = self._executor.submit(slot.open_worker, spec).result()
+        self._runner, self._ready = self._executor.submit(startup.open_runner, spec).result()
 
     async def describe(self) -> Ready:
         """The warm worker's report; what a front asks before it sends the first job."""
@@ -31,7 +31,7 @@ class SlotReplica:
     def _do(self, jobs: tuple[Job, ...]) -> list[Answer]:
         self._began = time.monotonic()
         try:
-            return self._worker.execute(jobs)
+            return self._runner.execute(jobs)
         finally:
             self._began = None
 

@@ -15,6 +15,8 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 
+from pixeltier.service.server.http_protocol import PatientProtocol
+
 log = logging.getLogger("pixeltier.ray")
 
 REFRESH_S = 5.0
@@ -56,7 +58,15 @@ async def _listen(app: FastAPI, keeper: Any) -> None:
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     server = uvicorn.Server(
         uvicorn.Config(
-            app, host=address, port=0, lifespan="off", log_config=None, access_log=False, ws="none"
+            app,
+            host=address,
+            port=0,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ws="none",
+            http=PatientProtocol,
+            proxy_headers=False,
         )
     )
     serving = asyncio.create_task(server.serve())

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from service.tiers.history import KEPT, StateDirectory, VersionRecord, VersionTakenError
+from pixeltier.service.tiers.history import KEPT, StateDirectory, VersionRecord, VersionTakenError
 
 KEEPER = "tier-versions"
 NAMESPACE = "pixeltier"
@@ -71,7 +71,7 @@ def open_keeper(state_dir: str | None) -> Any:
 
 
 class SharedVersions:
-    """Implements `service.tiers.history.VersionLog` over the keeper. Calls block; the store makes them in threads."""
+    """`pixeltier.service.tiers.history.VersionLog` over the keeper. Calls block; the store makes them in threads."""
 
     def __init__(self, keeper: Any) -> None:
         self._keeper = keeper

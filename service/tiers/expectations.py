@@ -3,18 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-
-class CurvePoint(Protocol):
-    """One measured point; `models.cards.Expectation` has this shape."""
-
-    @property
-    def threshold(self) -> float: ...  # noqa: D102
-    @property
-    def macs_saved(self) -> float: ...  # noqa: D102
-    @property
-    def metrics(self) -> dict[str, float]: ...  # noqa: D102
+from pixeltier.service.catalogue import CurvePoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from service.tasks import Task
-from service.tiers.expectations import CurvePoint, Expected, expect
-from service.tiers.schema import Fault, Rule, TierTable, TierTableError, out_of_order
+from pixeltier.service.catalogue import CurvePoint
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers.expectations import Expected, expect
+from pixeltier.service.tiers.schema import Fault, Rule, TierTable, TierTableError, out_of_order
 
 STEP = 0.001
 """Resolved thresholds are multiples of this, or measured ones."""

@@ -3,13 +3,13 @@
 import logging
 from pathlib import Path
 
-from service import catalogue
-from service.tasks import Task
-from service.tiers import schema
-from service.tiers.goals import resolve
-from service.tiers.history import StateDirectory, VersionLog
-from service.tiers.schema import TierTable, TierTableError
-from service.tiers.store import Change, Models, TierStore, digest, identities, thresholds
+from pixeltier.service import catalogue
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers import schema
+from pixeltier.service.tiers.goals import resolve
+from pixeltier.service.tiers.history import StateDirectory, VersionLog
+from pixeltier.service.tiers.schema import TierTable, TierTableError
+from pixeltier.service.tiers.store import Change, Models, TierStore, digest, identities, thresholds
 
 log = logging.getLogger("pixeltier.tiers")
 

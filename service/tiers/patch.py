@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.tiers.schema import Fault, TierTableError
+from pixeltier.service.tiers.schema import Fault, TierTableError
 
 ABSENT = object()
 """What stands on one side of a difference where a key was added or removed."""

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -19,7 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from service.tasks import CUSTOM_TIER, NO_TIER, Task
+from pixeltier.models.text_files import TextError, invisible_in_toml, loads_toml, read_text
+from pixeltier.service.tasks import CUSTOM_TIER, NO_TIER, Task
 
 TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$", examples=["fast"])]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
@@ -300,10 +300,16 @@ def parse(text: str, *, source: str) -> TierTable:
         TierTableError: with `source` and the offending places.
     """
     try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # an integer of 5000 digits is no TOMLDecodeError
+        document = loads_toml(text)
+    except TextError as error:
         raise TierTableError([Fault("", str(error))], source=source) from error
-    return validate(document, source=source)
+    try:
+        return validate(document, source=source)
+    except TierTableError as error:
+        stray = invisible_in_toml(text)  # a description may have some
+        if stray is None:
+            raise
+        raise TierTableError([*error.faults, Fault("", stray)], source=source) from error
 
 
 def parse_json(body: bytes) -> Any:
@@ -325,10 +331,10 @@ def parse_json(body: bytes) -> Any:
 def read(path: Path | None = None) -> str:
     """The text of the table in `path`, or of the packaged one; raises TierTableError where it is unreadable."""
     if path is None:
-        return resources.files("service.tiers").joinpath("default.toml").read_text(encoding="utf-8")
+        return resources.files("pixeltier.service.tiers").joinpath("default.toml").read_text(encoding="utf-8")
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, TextError) as error:
         raise TierTableError([Fault("", str(error))], source=str(path)) from error
 
 

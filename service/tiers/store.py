@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.tasks import Task
-from service.tiers import schema
-from service.tiers.expectations import CurvePoint
-from service.tiers.goals import Resolution, Resolved, resolve, resolve_leniently
-from service.tiers.history import KEPT, Kind, VersionLog, VersionRecord, VersionTakenError, now
-from service.tiers.schema import Fault, Tier, TierTable, TierTableError
+from pixeltier.service.catalogue import CurvePoint
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers import schema
+from pixeltier.service.tiers.goals import Resolution, Resolved, resolve, resolve_leniently
+from pixeltier.service.tiers.history import KEPT, Kind, VersionLog, VersionRecord, VersionTakenError, now
+from pixeltier.service.tiers.schema import Fault, Tier, TierTable, TierTableError
 
 log = logging.getLogger("pixeltier.tiers")
 
@@ -25,7 +25,7 @@ ATTEMPTS = ("applied", "unchanged", "rejected", "conflict", "not_stored")
 
 
 class Model(Protocol):
-    """What the store knows of a model; `service.catalogue.Model` has this shape."""
+    """What the store knows of a model; `pixeltier.service.catalogue.Model` has this shape."""
 
     @property
     def name(self) -> str: ...  # noqa: D102

@@ -1,1 +1,1 @@
-"""What runs inside a worker slot: decode, infer, encode. The only package of the service that meets torch."""
+"""What runs inside a worker: decode, infer, encode. The only package of the service that meets torch."""

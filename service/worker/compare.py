@@ -4,13 +4,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from models.budgets import UNLIMITED, Infeasible
-from models.evaluation.metrics import luma, psnr, ssim
-from models.images import classify_input
-from service.tasks import Task
-from service.worker.decode import ImageRejectedError, decode, flatten
-from service.worker.interface import Classification, Engine, SuperResolution
-from service.worker.messages import CompareAnswer, CompareJob, Rejected
+from pixeltier.models.budgets import UNLIMITED, Infeasible
+from pixeltier.models.evaluation.metrics import luma, psnr, ssim
+from pixeltier.models.images import classify_input
+from pixeltier.service.tasks import Task
+from pixeltier.service.work.messages import CompareAnswer, CompareJob, Rejected
+from pixeltier.service.worker.decode import ImageRejectedError, decode, flatten
+from pixeltier.service.worker.interface import Classification, Engine, SuperResolution
+from pixeltier.service.worker.transparency import visible_colours
 
 Outcome = TypeVar("Outcome", Classification, SuperResolution)
 
@@ -46,7 +47,7 @@ def _classify(engine: Engine, job: CompareJob) -> CompareAnswer:
 
 
 def _super_resolve(engine: Engine, job: CompareJob) -> CompareAnswer:
-    pixels = np.array(decode(job.body, max_pixels=job.max_pixels).rgb, dtype=np.uint8)
+    pixels = np.array(visible_colours(decode(job.body, max_pixels=job.max_pixels)), dtype=np.uint8)
     served, candidate = (
         _feasible(engine.upscale(pixels, threshold, UNLIMITED)) for threshold in (job.served, job.candidate)
     )

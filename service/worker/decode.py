@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageCms
 
-from service.worker.messages import RejectionKind
+from pixeltier.service.work.messages import RejectionKind
+from pixeltier.service.worker import jpeg_file, png_file
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -54,18 +55,12 @@ def decode(body: bytes, *, max_pixels: int, reduce: bool = False) -> Decoded:
     Raises:
         ImageRejectedError: not an image, truncated, corrupt, too large.
     """
-    image = _open(body)
-    width, height = image.size
+    opened = _open(body, max_pixels)
+    width, height = opened.image.size
     _check_pixels(width, height, max_pixels)
-    if reduce and image.format in {"JPEG", "MPO"}:
-        short = min(width, height)
-        if short >= 2 * DRAFT_SHORT_SIDE:
-            scale = short // DRAFT_SHORT_SIDE
-            image.draft(image.mode, (width // scale, height // scale))
     try:
-        orientation = _orientation(image)
-        image.load()
-        rgb, alpha = _to_srgb(image)
+        image = _pixels(opened, reduce=reduce)
+        rgb, alpha = _to_srgb(image, opened)
     except MemoryError:
         raise
     except (
@@ -74,6 +69,7 @@ def decode(body: bytes, *, max_pixels: int, reduce: bool = False) -> Decoded:
         raise ImageRejectedError(
             "undecodable-image", f"the image cannot be decoded: {_reason(error)}"
         ) from error
+    orientation = _orientation(opened)
     return Decoded(
         _turn(rgb, orientation), None if alpha is None else _turn(alpha, orientation), width * height
     )
@@ -88,21 +84,62 @@ def flatten(decoded: Decoded, background: tuple[int, int, int] = (255, 255, 255)
     return canvas
 
 
-def _open(body: bytes) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A file whose header is read and whose pixels are not, and what only we read of it."""
+
+    image: Image.Image
+    png: png_file.PngFile | None = None
+    jpeg: jpeg_file.JpegFile | None = None
+
+
+def _open(body: bytes, max_pixels: int) -> _Opened:
     if not body:
         raise ImageRejectedError("undecodable-image", "the image is empty: zero bytes")
     try:
-        return Image.open(io.BytesIO(body), formats=FORMATS)
+        if body.startswith(png_file.SIGNATURE):
+            return _open_png(body, max_pixels)
+        image = Image.open(io.BytesIO(body), formats=FORMATS)
+        if body.startswith(jpeg_file.SIGNATURE):
+            return _Opened(image, jpeg=jpeg_file.read(body))
+        return _Opened(image)
     except Image.DecompressionBombError as error:
         raise ImageRejectedError(
             "image-too-large", "the image has far more pixels than any limit here allows"
         ) from error
     except MemoryError:
         raise
+    except ImageRejectedError:
+        raise
+    except (png_file.PngError, jpeg_file.JpegError) as error:
+        raise ImageRejectedError("undecodable-image", f"the image is damaged: {error}") from error
     except Exception as error:
         raise ImageRejectedError(
             "undecodable-image", "this is no JPEG, PNG or WebP image, or its header is corrupt"
         ) from error
+
+
+def _open_png(body: bytes, max_pixels: int) -> _Opened:
+    """Its image data is decompressed here already, so its size is checked before."""
+    png = png_file.read(body)
+    width, height, *_ = png.header
+    _check_pixels(width, height, max_pixels)
+    return _Opened(Image.open(io.BytesIO(png.pixels_only()), formats=("PNG",)), png=png)
+
+
+def _pixels(opened: _Opened, *, reduce: bool) -> Image.Image:
+    """The pixels as they are stored; those of a large JPEG at 1/2, 1/4 or 1/8 if `reduce`."""
+    image = opened.image
+    if opened.jpeg is None:
+        image.load()
+        return image
+    shortest = None
+    scale = min(min(image.size) // DRAFT_SHORT_SIDE, 8) if reduce else 1
+    if scale >= 2:
+        scale = 1 << scale.bit_length() - 1
+        shortest = -(-image.height // scale), -(-image.width // scale)
+    pixels = opened.jpeg.pixels(image.mode, shortest)
+    return Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels, image.mode)
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -122,10 +159,15 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= 120 and "0x" not in text else type(error).__name__
 
 
-def _orientation(image: Image.Image) -> int:
-    """1..8 of the EXIF block; a malformed block means none."""
+def _orientation(opened: _Opened) -> int:
+    """1..8 of the EXIF block; a malformed block means none. Pixels are decoded before: this may load them."""
     try:
-        value = image.getexif().get(EXIF_ORIENTATION, 1)
+        if opened.png is None:
+            exif = opened.image.getexif()
+        else:
+            exif = Image.Exif()
+            exif.load(opened.png.exif() or b"")
+        value = exif.get(EXIF_ORIENTATION, 1)
     except Exception:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
@@ -147,9 +189,10 @@ def _turn(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_srgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def _to_srgb(image: Image.Image, opened: _Opened) -> tuple[Image.Image, Image.Image | None]:
     """Colour in sRGB, and alpha unless it is opaque everywhere."""
-    profile = image.info.get("icc_profile")
+    png = opened.png
+    profile = opened.image.info.get("icc_profile") if png is None else png.profile()
     if image.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip to white
         image, alpha = _from_16_bit(image)
     else:
@@ -157,7 +200,17 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     rgb = _apply_profile(image, profile) if profile else None
     if rgb is None:
         rgb = image if image.mode == "RGB" else image.convert("RGB")
+        gamma = None if png is None else png.gamma()
+        if gamma is not None:
+            rgb = rgb.point(_levels(gamma) * 3)
     return rgb, alpha
+
+
+def _levels(gamma: float) -> list[int]:
+    """Samples stored as light to the power of `gamma` to sRGB's (IEC 61966-2-1)."""
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return [int(level) for level in np.rint(255 * encoded)]
 
 
 def _from_16_bit(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

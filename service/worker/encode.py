@@ -2,15 +2,14 @@
 
 import io
 
+import numpy as np
 from PIL import Image
 
-from service.tasks import SCALE
-from service.worker.decode import Decoded, ImageRejectedError
-from service.worker.interface import Pixels
-from service.worker.messages import OutputFormat
-
-PNG_LEVEL = 1
-"""Level 1 takes a fifth of the default's time for a tenth more bytes; who stores images recompresses."""
+from pixeltier.service.tasks import SCALE
+from pixeltier.service.work.messages import OutputFormat
+from pixeltier.service.worker.decode import Decoded, ImageRejectedError
+from pixeltier.service.worker.interface import Pixels
+from pixeltier.service.worker.png_writer import write_png
 
 SIDE_LIMITS: dict[OutputFormat, int] = {"webp": 16383, "jpeg": 65500}
 """Longest side each format can hold."""
@@ -61,10 +60,10 @@ def encode(
             canvas = Image.new("RGB", image.size, (255, 255, 255))
             canvas.paste(image, mask=alpha)
             image = canvas
-    out = io.BytesIO()
     if format_ == "png":
-        image.save(out, "PNG", compress_level=PNG_LEVEL)
-    elif format_ == "webp":
+        return write_png(np.asarray(image))
+    out = io.BytesIO()
+    if format_ == "webp":
         image.save(out, "WEBP", quality=quality, method=2, exact=True)
     else:
         image.save(out, "JPEG", quality=quality, subsampling="4:4:4" if quality >= 90 else "4:2:0")

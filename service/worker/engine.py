@@ -1,4 +1,4 @@
-"""The engine a slot runs: both models, loaded for real. Importing this module imports torch."""
+"""The engine a worker runs: both models, loaded for real. Importing this module imports torch."""
 
 import logging
 import os
@@ -8,12 +8,13 @@ from typing import TypeVar
 
 import torch
 
-import native
-from models import devices
-from models.budgets import Budget, Infeasible
-from models.engine import Classification, Classifier, Precision, SuperResolution, SuperResolver
-from models.inference.device import bound_memory
-from service.worker.interface import Pixels
+from pixeltier import native
+from pixeltier.models import devices
+from pixeltier.models.budgets import Budget, Infeasible
+from pixeltier.models.engine import Classification, Classifier, SuperResolution, SuperResolver
+from pixeltier.models.inference.device import bound_memory
+from pixeltier.models.precision import Precision
+from pixeltier.service.worker.interface import Pixels
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class TorchEngine:
-    """Both models of `models.engine`."""
+    """Both models of `pixeltier.models.engine`."""
 
     def __init__(self, classifier: Classifier, resolver: SuperResolver, device: torch.device) -> None:
         self._classifier = classifier
@@ -47,7 +48,7 @@ class TorchEngine:
 def _on_device(call: Callable[[], Result]) -> Result:
     """Give memory back after a job that found too little; end the process where the device is lost.
 
-    After a fault no call of a process reaches its GPU any more. The pool starts the slot again, and the job gets
+    After a fault no call of a process reaches its GPU any more. The pool starts the worker again, and the job gets
     its one retry there.
     """
     try:
@@ -68,7 +69,7 @@ def load(
     device: str = "cpu",
     gpu_memory_share: float = 0.9,
 ) -> TorchEngine:
-    """Load both models from a directory, or the packaged weights, onto a device (see `models.devices.choose`).
+    """Load both models from a directory, or the packaged weights, onto a device (`pixeltier.models.devices.choose`).
 
     Raises:
         models.devices.DeviceError: the device cannot be used.

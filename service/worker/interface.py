@@ -1,11 +1,11 @@
-"""What a slot needs of an engine. `models.engine` gives it for real; tests bring small ones of their own."""
+"""What a worker needs of an engine. `pixeltier.models.engine` gives it for real; tests bring small ones."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from models.budgets import Budget, Infeasible
+from pixeltier.models.budgets import Budget, Infeasible
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 """uint8 [height, width, 3], sRGB."""
@@ -14,7 +14,7 @@ Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 class Outcome(Protocol):
-    """What both tasks report; the fields are those of `models.engine.Outcome`."""
+    """What both tasks report; the fields are those of `pixeltier.models.engine.Outcome`."""
 
     @property
     def threshold(self) -> float: ...  # noqa: D102

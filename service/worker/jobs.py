@@ -1,18 +1,14 @@
-"""The jobs a slot does: decode, infer, encode, each stage timed."""
+"""The jobs a worker does: decode, infer, encode, each stage timed."""
 
 import time
 
 import numpy as np
 
-from models import budgets
-from models.budgets import Budget
-from models.images import classify_input
-from service.tasks import SCALE
-from service.worker.compare import compare
-from service.worker.decode import ImageRejectedError, decode, flatten
-from service.worker.encode import check_output, encode
-from service.worker.interface import Engine, Floats, Outcome
-from service.worker.messages import (
+from pixeltier.models import budgets
+from pixeltier.models.budgets import Budget
+from pixeltier.models.images import classify_input
+from pixeltier.service.tasks import SCALE
+from pixeltier.service.work.messages import (
     Answer,
     ClassifyAnswer,
     ClassifyJob,
@@ -27,6 +23,11 @@ from service.worker.messages import (
     Timings,
     Work,
 )
+from pixeltier.service.worker.compare import compare
+from pixeltier.service.worker.decode import ImageRejectedError, decode, flatten
+from pixeltier.service.worker.encode import check_output, encode
+from pixeltier.service.worker.interface import Engine, Floats, Outcome
+from pixeltier.service.worker.transparency import visible_colours
 
 
 def do(engine: Engine, jobs: tuple[Job, ...]) -> list[Answer]:
@@ -77,7 +78,7 @@ def _super_resolve(engine: Engine, job: SuperResolveJob) -> Answer:
     decoded = decode(job.body, max_pixels=job.max_pixels)
     width, height = decoded.rgb.size
     check_output(SCALE * width, SCALE * height, job.format, job.max_output_pixels)
-    pixels = np.array(decoded.rgb, dtype=np.uint8)  # a copy: torch warns of read-only views
+    pixels = np.array(visible_colours(decoded), dtype=np.uint8)  # a copy: torch warns of read-only views
     decode_ms = _since(started)
     result = engine.upscale(pixels, job.threshold, _budget(job.limits))
     if isinstance(result, budgets.Infeasible):

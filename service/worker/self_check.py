@@ -1,10 +1,10 @@
-"""A slot's proof that it works, before it says it is ready. It also pays every first-call cost."""
+"""A worker's proof that it works, before it says it is ready. It also pays every first-call cost."""
 
 import numpy as np
 
-from models.budgets import UNLIMITED, Infeasible
-from service.tasks import SCALE
-from service.worker.interface import Engine
+from pixeltier.models.budgets import UNLIMITED, Infeasible
+from pixeltier.service.tasks import SCALE
+from pixeltier.service.worker.interface import Engine
 
 CHECK_SIZES = ((24, 32), (64, 64))
 

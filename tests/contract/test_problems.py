@@ -1,6 +1,6 @@
 """The table of problems is a contract with clients: types and statuses do not move."""
 
-from service.api.problems import Problem
+from pixeltier.service.problems import Problem
 
 CONTRACT = {
     "validation": 422,

@@ -110,6 +110,7 @@ INFERENCE_SERVICE = _resource(
         ("predictor",),
         predictor=_object(
             ("model",),
+            enableServiceLinks=BOOLEAN,  # of a pod's fields, which stand here too
             minReplicas=COUNT,
             maxReplicas=COUNT,
             scaleMetric={"enum": ["cpu", "memory", "concurrency", "rps"]},

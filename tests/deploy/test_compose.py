@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import OTHER_VARIABLES, PREFIX, Settings
+from pixeltier.service import __version__
+from pixeltier.service.configuration.settings import OTHER_VARIABLES, PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "compose.yaml"
@@ -45,6 +46,17 @@ def test_everything_mounted_exists() -> None:
                 assert (FILE.parent / source).is_dir(), (name, source)
             else:
                 assert source in COMPOSE["volumes"], (name, source)
+
+
+def test_the_runbooks_are_where_the_alerts_link_to() -> None:
+    flags = dict(one.removeprefix("--").split("=", 1) for one in SERVICES["prometheus"]["command"])
+    (mount,) = [one for one in SERVICES["prometheus"]["volumes"] if one.startswith("./prometheus:")]
+    inside = mount.split(":")[1]
+    user = flags["web.user-assets"]
+    assert user.startswith(f"{inside}/")
+    assert (FILE.parent / "prometheus" / user.removeprefix(f"{inside}/") / "runbooks.html").is_file()
+    published = SERVICES["prometheus"]["ports"][0].split(":")[1]
+    assert flags["web.external-url"] == f"http://localhost:{published}"
 
 
 def test_settings_are_known() -> None:
@@ -103,6 +115,31 @@ def _dockerfile() -> str:
     return (ROOT / "Dockerfile").read_text()
 
 
+def test_the_image_is_named_by_its_version() -> None:
+    assert SERVICES["pixeltier"]["image"] == f"pixeltier:{__version__}"
+    for name, service in SERVICES.items():
+        _, _, tag = service["image"].partition(":")
+        assert tag not in {"", "latest"}, name
+
+
+def _stages() -> dict[str, str]:
+    """The Dockerfile's stages by name; the last one is nameless."""
+    parts = re.split(r"^(FROM .*)$", _dockerfile(), flags=re.MULTILINE)
+    return {
+        (head.partition(" AS ")[2]): head + body for head, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def test_only_the_cuda_image_asks_for_gpus() -> None:
+    stages = _stages()
+    assert stages[""].startswith("FROM runtime-${VARIANT}\n")
+    assert {"build", "runtime-cpu", "runtime-cuda", ""} == stages.keys()
+    asking = [
+        name for name, text in stages.items() if re.search(r"^(ENV|\s+).*\bNVIDIA_", text, flags=re.MULTILINE)
+    ]
+    assert asking == ["runtime-cuda"]
+
+
 def test_the_build_arguments_exist() -> None:
     declared = set(re.findall(r"^ARG (\w+)", _dockerfile(), flags=re.MULTILINE))
     assert set(SERVICES["pixeltier"]["build"]["args"]) <= declared
@@ -110,7 +147,11 @@ def test_the_build_arguments_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "native", "models"]
+    "name",
+    [
+        *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "NOTICE", "LICENSES", "distribution"),
+        *("native", "models", "service"),
+    ],
 )
 def test_what_the_image_copies_is_not_ignored(name: str) -> None:
     allowed = (ROOT / ".dockerignore").read_text().splitlines()

@@ -12,9 +12,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.metrics import Metrics
-from service.settings import OTHER_VARIABLES, PREFIX, Settings
-from service.tiers import schema
+from pixeltier.service import __version__
+from pixeltier.service.configuration import settings
+from pixeltier.service.configuration.settings import OTHER_VARIABLES, PREFIX, Settings
+from pixeltier.service.telemetry.metrics import Metrics
+from pixeltier.service.tiers import schema
 from tests.deploy.custom_resources import BY_KIND
 from tests.integration.fakes import fake_app
 
@@ -145,8 +147,8 @@ def test_pods_are_unprivileged(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", EVERY)
 def test_environment_and_probes_are_the_services_own(overlay: str) -> None:
-    settings = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
-    assert {entry["name"] for entry in container(overlay)["env"]} <= settings
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    assert {entry["name"] for entry in container(overlay)["env"]} <= known
     routes = fake_app().openapi()["paths"]
     ports = {port["name"]: port["containerPort"] for port in container(overlay)["ports"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -163,9 +165,9 @@ def test_environment_and_probes_are_the_services_own(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_pod_lives_long_enough_to_drain(overlay: str) -> None:
-    settings = Settings()
+    defaults = Settings()
     hook = float(container(overlay)["lifecycle"]["preStop"]["exec"]["command"][1])
-    drain = settings.drain_delay_s + settings.drain_timeout_s
+    drain = defaults.drain_delay_s + defaults.drain_timeout_s
     assert pod(overlay)["terminationGracePeriodSeconds"] >= hook + drain + 5
 
 
@@ -196,9 +198,54 @@ def test_the_tier_table_is_the_packaged_one(overlay: str) -> None:
     assert table == schema.load(), "copy service/tiers/default.toml to deploy/kubernetes/base/tiers.toml"
 
 
+@pytest.mark.parametrize("overlay", EVERY)
+def test_images_are_named_by_a_version(overlay: str) -> None:
+    """Nodes keep an image they have (IfNotPresent): only a tag that never moves is the same on all of them."""
+    repository, _, tag = container(overlay)["image"].partition(":")
+    assert repository == "pixeltier"
+    assert tag == (f"{__version__}-cuda" if overlay == "overlays/gpu" else __version__)
+    assert container(overlay).get("imagePullPolicy", "IfNotPresent") == "IfNotPresent"
+
+
+@pytest.mark.parametrize("overlay", EVERY)
+def test_everything_lies_in_a_namespace_that_is_made_too(overlay: str) -> None:
+    space = one(overlay, "Namespace")["metadata"]
+    assert space["name"] == "pixeltier"
+    assert space["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for resource in build(overlay):
+        if resource["kind"] != "Namespace":
+            assert resource["metadata"]["namespace"] == "pixeltier", resource["kind"]
+
+
+@pytest.mark.parametrize("overlay", EVERY)
+def test_variables_of_services_stay_outside_and_would_not_stop_the_start(
+    overlay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = one(overlay, "InferenceService")["spec"]["predictor"] if overlay == "kserve" else pod(overlay)
+    assert owner["enableServiceLinks"] is False
+    names = ["PIXELTIER", "PIXELTIER_PREDICTOR", "PIXELTIER_PREDICTOR_DEFAULT"]
+    for name in names:  # a cluster's default may turn them on again
+        monkeypatch.setenv(f"{name}_SERVICE_HOST", "10.96.0.7")
+        monkeypatch.setenv(f"{name}_SERVICE_PORT", "80")
+        monkeypatch.setenv(f"{name}_PORT", "tcp://10.96.0.7:80")
+        monkeypatch.setenv(f"{name}_PORT_80_TCP_ADDR", "10.96.0.7")
+    own = {entry["name"]: entry["value"] for entry in container(overlay)["env"]}
+    for name in {"PIXELTIER_PORT", "PIXELTIER_DEVICE"} & own.keys():
+        monkeypatch.setenv(name, own[name])
+    assert settings.load().port == container(overlay)["ports"][0]["containerPort"]
+
+
+def test_a_full_pool_of_accelerators_can_be_rolled_out() -> None:
+    """No pod may be surplus where every accelerator is taken, and one must be allowed to go."""
+    strategy = one("overlays/gpu", "Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    for overlay in ("overlays/cpu", "overlays/cpu-keda"):
+        rolling = one(overlay, "Deployment")["spec"]["strategy"]["rollingUpdate"]
+        assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
+
+
 def test_the_accelerator_is_asked_for_only_where_there_is_one() -> None:
     assert container("overlays/gpu")["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert container("overlays/gpu")["image"].endswith(":cuda")
     assert {"name": "PIXELTIER_DEVICE", "value": "cuda"} in container("overlays/gpu")["env"]
     assert "nvidia.com/gpu" not in str(build("overlays/cpu"))
 

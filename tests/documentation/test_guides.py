@@ -10,11 +10,11 @@ import pytest
 
 from benchmarks.pages import write_between
 from docs.site_hooks import models_page
-from models.cards import WEIGHTS, load_card
-from models.training.classify import ClassifyConfig
-from models.training.loop import read_config
-from models.training.super_resolve_config import SuperResolveConfig
-from service.settings import OTHER_VARIABLES, PREFIX, Settings
+from pixeltier.models.cards import WEIGHTS, load_card
+from pixeltier.models.training.classify_config import ClassifyConfig, TeacherConfig
+from pixeltier.models.training.loop import read_config
+from pixeltier.models.training.super_resolve_config import SuperResolveConfig
+from pixeltier.service.configuration.settings import OTHER_VARIABLES, PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
@@ -82,6 +82,22 @@ def test_what_a_page_points_at_is_there(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_that_uses_the_command_says_where_it_is(page: Path) -> None:
+    """From a clone it is in .venv/bin, which no shell looks into by itself."""
+    text = page.read_text()
+    commands = "serve|classify|upscale|health|doctor|tiers|key|evaluate|train|calibrate|import"
+    if page.name != "CHANGELOG.md" and re.search(rf"(?<![/\w-])pixeltier ({commands})\b", text):
+        assert ".venv/bin" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_change_of_the_table_that_a_page_shows_has_its_reason(page: Path) -> None:
+    for line in page.read_text().splitlines():
+        if re.search(r"pixeltier tiers set \S+=", line):
+            assert "--reason" in line, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_setting_a_page_names_exists(page: Path) -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
     # Compose's build argument, and names that stand for any.
@@ -100,10 +116,17 @@ def test_tables_are_put_between_their_marks(tmp_path: Path) -> None:
 
 def test_configurations_in_the_training_guide_are_understood(tmp_path: Path) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        config = tmp_path / "config.toml"
+    kinds = []
+    configs = ROOT / "models" / "configs"
+    for number, block in enumerate([*blocks, *(path.read_text() for path in sorted(configs.glob("*.toml")))]):
+        config = tmp_path / f"{number}.toml"
         config.write_text(block)
-        assert read_config(config, SuperResolveConfig).photos == ["photos"]
-    read_config(ROOT / "models" / "configs" / "super_resolve.toml", SuperResolveConfig)
-    read_config(ROOT / "models" / "configs" / "classify.toml", ClassifyConfig)
+        if "start_weights" in block:
+            found = read_config(config, ClassifyConfig, teachers=TeacherConfig)
+            assert found.photos or found.labels
+            kinds.append("classify")
+        else:
+            assert read_config(config, SuperResolveConfig).photos
+            kinds.append("super-resolve")
+    assert kinds[-2:] == ["classify", "super-resolve"]
+    assert set(kinds[:-2]) == {"classify", "super-resolve"}

@@ -41,7 +41,7 @@ def serve(log: Path, port: int | None = None, **environment: str) -> Iterator[Se
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIXELTIER_")}
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "pixeltier.service.command_line", "serve", "--port", str(port)],
             env=kept | {"PIXELTIER_DRAIN_DELAY_S": "0"} | ours,
             stderr=out,
             stdout=out,

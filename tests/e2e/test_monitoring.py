@@ -195,6 +195,27 @@ def test_a_part_that_ends_takes_the_stack_with_it(tmp_path: Path) -> None:
         _nobody_answers(found)
 
 
+def test_every_address_that_the_stack_prints_opens(running: Stack) -> None:
+    found = dict(re.findall(r"^(\w[\w ]*?) {2,}(http\S+)$", running.said, re.MULTILINE))
+    assert {"service", "prometheus", "alerts", "rules", "MACs saved", "runbooks"} <= set(found)
+    for name, address in found.items():
+        answer = httpx.get(address)
+        assert answer.status_code == 200, (name, address)
+        assert answer.headers["content-type"].startswith("text/html"), (name, address)
+    bare = set(re.findall(r"http\S+", running.said)) - set(found.values())
+    assert bare == set()
+
+
+def test_every_runbook_of_a_firing_alert_opens(running: Stack) -> None:
+    alerts = httpx.get(f"{running.prometheus}/api/v1/alerts").json()["data"]["alerts"]
+    assert alerts
+    for alert in alerts:
+        page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+        answer = httpx.get(page)
+        assert answer.status_code == 200, page
+        assert f'id="{anchor}">{alert["labels"]["alertname"]}<' in answer.text
+
+
 def _nobody_answers(found: Stack) -> None:
     for url in (found.url, found.prometheus):
         with pytest.raises(httpx.TransportError):

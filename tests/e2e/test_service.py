@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def test_every_tier_names_a_cat(served: Served, cat: bytes) -> None:
         assert answer.status_code == 200, answer.text
         assert answer.json()["predictions"][0]["index"] in CATS, (tier, answer.json()["predictions"])
         executed.append(int(answer.headers["x-macs-executed"]))
-    assert all(faster < better for better, faster in pairwise(executed)), executed
+    # The base is sure of this cat: below `exact` it may answer alone.
+    assert all(faster <= better for better, faster in pairwise(executed)), executed
+    assert executed[-1] < 0.25 * executed[0]
 
 
 def test_super_resolution_is_four_times_and_cheaper_by_tier(served: Served, cat: bytes) -> None:
@@ -177,42 +180,86 @@ def test_the_commands_of_the_readme(served: Served, tmp_path: Path) -> None:
 
 
 def test_kill_9_of_a_slot_and_a_drain(tmp_path: Path, cat: bytes) -> None:
-    """A slot is killed under load: all are answered. SIGTERM under load: what was accepted is done."""
-    with serve(tmp_path / "log", slots="1", threads="1", restart_backoff_s="0.05") as served:
-        answers: list[httpx.Response] = []
+    """A slot is killed under load: all are answered. SIGTERM under load: what was accepted is done.
 
-        def load() -> None:
-            with httpx.Client(timeout=120) as client:
-                answers.append(client.post(f"{served.url}/v1/super-resolve?tier=exact", content=_small(160)))
+    The slot is stopped until the jobs are where the test wants them, however fast or busy the machine is.
+    """
+    with serve(
+        tmp_path / "log", slots="1", threads="1", restart_backoff_s="0.05", drain_timeout_s="240"
+    ) as served:
+        killed = _stopped_slot(served)
+        load = _Load(served)
+        os.kill(killed, signal.SIGKILL)
+        load.check()
 
-        threads = [threading.Thread(target=load) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.4)
-        slots = [pid for pid in _descendants(served.process.pid) if "spawn_main" in _command(pid)]
-        assert slots
-        for pid in slots:
-            os.kill(pid, signal.SIGKILL)
-        for thread in threads:
-            thread.join()
-        assert [answer.status_code for answer in answers] == [200] * 3, [
-            answer.text[:200] for answer in answers
-        ]
-
-        answers.clear()
-        threads = [threading.Thread(target=load) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.3)
+        drained = _stopped_slot(served)
+        load = _Load(served)
         served.process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join()
-        assert [answer.status_code for answer in answers] == [200] * 3, [
-            answer.text[:200] for answer in answers
-        ]
-        assert served.process.wait(40) == 0
+        _wait_for(lambda: _refused(served))
+        os.kill(drained, signal.SIGCONT)
+        load.check()
+        assert served.process.wait(300) == 0
         assert "Traceback" not in served.log.read_text()
-        assert not [pid for pid in slots if Path(f"/proc/{pid}").exists()]
+        assert not [pid for pid in (killed, drained) if Path(f"/proc/{pid}").exists()]
+
+
+class _Load:
+    """Three requests that the service has begun, one of them in the slot at least."""
+
+    def __init__(self, served: Served) -> None:
+        def ask() -> None:
+            url = f"{served.url}/v1/super-resolve?tier=exact"
+            self._answers.append(httpx.post(url, content=_small(160), timeout=600))
+
+        self._answers: list[httpx.Response] = []
+        self._threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in self._threads:
+            thread.start()
+        _wait_for(
+            lambda: (
+                _gauge(served, "pixeltier_workers", state="busy") == 1
+                and _gauge(served, "http_requests_in_progress") == 3 + 1  # and the one that asks
+            )
+        )
+
+    def check(self) -> None:
+        """All three were answered with a result."""
+        for thread in self._threads:
+            thread.join()
+        assert [answer.status_code for answer in self._answers] == [200] * 3, [
+            answer.text[:200] for answer in self._answers
+        ]
+
+
+def _stopped_slot(served: Served) -> int:
+    (pid,) = [pid for pid in _descendants(served.process.pid) if "spawn_main" in _command(pid)]
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def _gauge(served: Served, name: str, **labels: str) -> float:
+    text = httpx.get(f"{served.url}/metrics", timeout=60).text
+    return next(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def _refused(served: Served) -> bool:
+    try:
+        httpx.get(f"{served.url}/healthz", timeout=60)
+    except httpx.TransportError:
+        return True
+    return False
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def _descendants(pid: int) -> list[int]:
@@ -247,8 +294,8 @@ def test_each_request_is_one_json_line(served: Served) -> None:
 
 def test_the_service_answers_what_the_models_answer(tmp_path: Path, cat: bytes) -> None:
     """In fp32 and through HTTP, queue, pipe and codecs: the same numbers as the engine called directly."""
-    from models.engine import Classifier, SuperResolver
-    from models.images import classify_input
+    from pixeltier.models.engine import Classifier, SuperResolver
+    from pixeltier.models.images import classify_input
 
     classifier, resolver = Classifier.load(precision="fp32"), SuperResolver.load(precision="fp32")
     small = np.array(opened(_small(40)))

@@ -6,8 +6,10 @@ A target lets through only what its parser documents that it raises. The signatu
 
 import asyncio
 import contextlib
+import gzip
 import struct
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +18,22 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from service import trace_context
-from service.api import access, admin_requests, image_header, negotiate, tensors
-from service.api.admin_tokens import AdminTokens, TokenFileError
-from service.api.body import read_image
-from service.api.parameters import (
+from pixeltier.service.api import access, admin_requests, image_header, negotiate, tensors
+from pixeltier.service.api.admin_tokens import AdminTokens
+from pixeltier.service.api.body import read_bytes, read_upload
+from pixeltier.service.api.parameters import (
     ClassifyHeaders,
     ClassifyQuery,
     SuperResolveHeaders,
     SuperResolveQuery,
     merge,
 )
-from service.api.problems import ProblemError
-from service.tiers import patch, schema
-from service.worker.decode import ImageRejectedError, decode
+from pixeltier.service.api.proxy import ProxyMiddleware, local_path
+from pixeltier.service.configuration.token_file import TokenFileError
+from pixeltier.service.problems import ProblemError
+from pixeltier.service.telemetry import trace_context
+from pixeltier.service.tiers import patch, schema
+from pixeltier.service.worker.decode import ImageRejectedError, decode
 from tests.images import encoded, photo
 
 MAX_PIXELS = 1 << 20
@@ -74,7 +78,35 @@ def multipart(data: bytes) -> None:
     """Content-Type, then a form body."""
     head, body = _split(data)
     with contextlib.suppress(ProblemError):
-        asyncio.run(read_image(_request([(b"content-type", head)], body), 1 << 16))
+        asyncio.run(read_upload(_request([(b"content-type", head)], body), 1 << 16))
+
+
+def content_coding(data: bytes) -> None:
+    """Content-Encoding, then a body; what it decodes to stays within the limit."""
+    head, body = _split(data)
+    with contextlib.suppress(ProblemError):
+        assert len(asyncio.run(read_bytes(_request([(b"content-encoding", head)], body), 1 << 16))) <= 1 << 16
+
+
+def prefix(data: bytes) -> None:
+    """X-Forwarded-Prefix, then a path: whatever they are, the routes see a path of the request's."""
+    head, rest = _split(data)
+    path = "/" + rest.decode("latin-1")
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
+
+    scope = {
+        "type": "http",
+        "path": path,
+        "client": ("127.0.0.1", 1),
+        "headers": [(b"x-forwarded-prefix", head)],
+    }
+    proxied = ProxyMiddleware(app, trusted=["127.0.0.1"], prefix="/px", told_is_cut=True)
+    asyncio.run(proxied(scope, None, None))  # type: ignore[arg-type]
+    assert path.endswith(local_path(seen[0]))
+    assert scope["path"] == path
 
 
 def tensor(data: bytes) -> None:
@@ -182,6 +214,11 @@ TARGETS = {
     ),
     "image": Target(image, tuple(encoded(photo(9, 7), name) for name in ("JPEG", "PNG", "WEBP"))),
     "multipart": Target(multipart, (_FORM, b"image/png\nbytes")),
+    "content_coding": Target(
+        content_coding,
+        (b"gzip\n" + gzip.compress(b"bytes", mtime=0), b"deflate\n" + zlib.compress(b"bytes")),
+    ),
+    "prefix": Target(prefix, (b"/told\nv1/tiers", b"/a, /b\npx/v1/tiers")),
     "tensor": Target(
         tensor, (b"\n" + _TENSOR, b"%d\n" % len(_BINARY) + _BINARY + struct.pack("<I", 5) + b"bytes")
     ),

@@ -16,19 +16,19 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
-from models.budgets import ActiveSum, Budget, Cost, Infeasible, curve
-from service.api import access
-from service.api.admin_tokens import AdminTokens
-from service.api.app import create_app
-from service.api.context import AppContext
-from service.catalogue import Catalogue, Model
-from service.desk import open_desk
-from service.metrics import Metrics
-from service.pool.wiring import open_pool
-from service.settings import Settings
-from service.tasks import Task
-from service.tiers.opening import open_store
-from service.tracing import Tracer
+from pixeltier.models.budgets import ActiveSum, Budget, Cost, Infeasible, curve
+from pixeltier.service.api import access
+from pixeltier.service.api.admin_tokens import AdminTokens
+from pixeltier.service.api.app import create_app
+from pixeltier.service.api.context import AppContext
+from pixeltier.service.catalogue import Catalogue, Model
+from pixeltier.service.configuration.settings import Settings
+from pixeltier.service.operations.desk import open_desk
+from pixeltier.service.pool.wiring import open_pool
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.metrics import Metrics
+from pixeltier.service.telemetry.tracing import Tracer
+from pixeltier.service.tiers.opening import open_store
 
 SLOW = 0.111  # 0.4 s
 HANG = 0.222  # for ever

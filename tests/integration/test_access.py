@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api import access
-from service.cli import main
+from pixeltier.service.api import access
+from pixeltier.service.command_line.main import main
 from tests.images import png
 from tests.integration.fakes import SLOW, fake_app, running
 

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from service.tiers.history import StateDirectory
+from pixeltier.service.tiers.history import StateDirectory
 from tests.images import encoded, photo, png
 from tests.integration.fakes import fake_app, running
 from tests.tier_table import tiers_file
@@ -33,6 +33,7 @@ async def desk(tmp_path: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClie
     settings = {**files, **settings}
     async with running(fake_app(**settings)) as client:
         client.headers["authorization"] = f"Bearer {TOKEN}"
+        client.headers["x-change-reason"] = "a test"
         yield client
 
 
@@ -193,7 +194,65 @@ PRECONDITIONS = (
     ("x", 412),
     ("*", 200),
     ('"{other}", "{now}"', 200),
+    ('"0{now}"', 412),
+    ('"{now} "', 412),
+    ('"{now}', 412),
+    ('"{now}" "{now}"', 412),
+    ('*, "{now}"', 412),
+    ('W/"{now}", "{now}"', 200),
+    (' , "{now}" ,, "x,y"', 200),
+    ("", 412),
 )
+
+REASONS = (
+    ('W/"{now}"', 'W/"{now}" is a weak tag, and those never match here'),
+    ('W/"1", W/"x"', "is a weak tag"),
+    ('"0{now}"', '"0{now}" is not the tag of any version'),
+    ('"x"', '"x" is not the tag of any version'),
+    ("{now}", "'{now}' is neither * nor a list of tags in quotes"),
+    ('*, "{now}"', "is neither * nor a list of tags in quotes"),
+    ('"{now}', "is neither * nor a list of tags in quotes"),
+    ("", "'' is neither * nor a list of tags in quotes"),
+)
+
+
+@pytest.mark.parametrize(("given", "said"), REASONS)
+async def test_a_precondition_that_can_never_hold_says_why(tmp_path: Path, given: str, said: str) -> None:
+    """Nobody was faster: the reason is the tag, and the right one stands beside it."""
+    async with desk(tmp_path) as client:
+        now = (await client.get(TIERS)).json()["version"]
+        answer = await client.patch(TIERS, json=FAST, headers={"if-match": given.format(now=now)})
+        document = answer.json()
+        assert (answer.status_code, document["type"]) == (412, "config-conflict")
+        assert said.format(now=now) in document["detail"]
+        assert f'version {now} is in force, its tag is "{now}"' in document["detail"]
+        assert document["title"] == "If-Match holds no ETag of the table"
+        assert "without W/" in document["help"]
+        assert document["current_version"] == now
+
+
+async def test_a_precondition_that_was_overtaken_says_so(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        await _patch(client, FAST)
+        document = (await client.patch(TIERS, json=FAST, headers={"if-match": '"1"'})).json()
+        assert document["title"] == "The table was changed meanwhile"
+        assert document["detail"] == "version 2 is in force, your change is based on 1"
+
+
+async def test_preconditions_on_several_lines_are_one_list(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        lines = [("if-match", '"8"'), ("if-match", '"1"')]
+        assert (await client.patch(TIERS, json=FAST, headers=lines)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [('"1"', 304), ('W/"1"', 304), ('"9", W/"1"', 304), ("*", 304), ('"01"', 200), ("1", 200), ('"1', 200)],
+)
+async def test_a_table_at_hand_is_compared_weakly(tmp_path: Path, given: str, status: int) -> None:
+    async with desk(tmp_path) as client:
+        answer = await client.get(TIERS, headers={"if-none-match": given})
+        assert answer.status_code == status
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "ROLLBACK"])
@@ -270,6 +329,36 @@ async def test_what_breaks_a_rule_is_refused_with_its_place(tmp_path: Path) -> N
                 assert _problem(answer) == (422, "validation"), patch
                 assert any(error["field"].startswith(field) for error in answer.json()["errors"]), answer.text
         assert (await client.get(TIERS)).json()["version"] == 1
+
+
+async def test_a_change_says_why_and_a_rollback_may(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        del client.headers["x-change-reason"]
+        document = (await client.get(TIERS)).json()["document"]
+        match = {"if-match": "*"}
+        for reason in ({}, {"reason": ""}, {"reason": "  "}):
+            for answer in (
+                await client.patch(TIERS, json={**FAST, **reason}, headers=match),
+                await client.put(TIERS, json={**document, "default": "fast", **reason}, headers=match),
+            ):
+                assert _problem(answer) == (422, "validation")
+                (error,) = answer.json()["errors"]
+                assert error["field"] == "reason"
+                assert "X-Change-Reason" in error["message"]
+        assert (await client.get(TIERS)).json()["version"] == 1
+        assert (await client.patch(TIERS, json={**FAST, "reason": "why"}, headers=match)).status_code == 200
+        back = await client.post(f"{TIERS}:rollback", headers=match)
+        assert back.json()["reason"] == "back to version 1"
+        assert all(entry["reason"] for entry in (await client.get("/admin/v1/audit")).json()["entries"])
+
+
+async def test_a_bad_line_does_not_lock_out_the_others(tmp_path: Path) -> None:
+    async with desk(tmp_path) as client:
+        tokens = tmp_path / "tokens"
+        tokens.write_text(f"\ufeff# who\nalice:{TOKEN}\nbob:\u00a0\n")
+        assert (await client.get(TIERS)).status_code == 200
+        tokens.write_text(f"short\nalice:{TOKEN}\n# the end\n")
+        assert (await client.get(TIERS)).status_code == 200
 
 
 NO_BODIES = [

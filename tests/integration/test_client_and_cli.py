@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service import __version__
-from service.cli import main
-from service.client import AsyncClient, Client, PixeltierError
+from pixeltier.client import AsyncClient, Client, PixeltierError
+from pixeltier.service import __version__
+from pixeltier.service.command_line.main import main
 from tests.images import opened, png
 from tests.integration.fakes import SLOW
 from tests.integration.server import serving
@@ -148,8 +148,6 @@ def test_cli_classify_and_upscale(url: str, tmp_path: Path, capsys: pytest.Captu
     assert opened((tmp_path / "out.jpg").read_bytes()).format == "JPEG"
     assert main(["classify", "--url", url, str(tmp_path / "missing.png"), paths[0]]) == 1
     assert main(["upscale", "--url", url, *paths, "-o", str(tmp_path / "no-folder")]) == 2
-    assert main(["health", "--url", url]) == 0
-    assert main(["health", "--url", "http://127.0.0.1:9"]) == 1
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +165,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--workers", "2"], {}, "--workers above 1 is refused"),
         ([], {"WEB_CONCURRENCY": "4"}, "--workers above 1 is refused"),
+        ([], {"WEB_CONCURRENCY": "auto"}, "--workers above 1 is refused"),
         (["--port", "x"], {}, "--port"),
         ([], {"PIXELTIER_PROT": "1"}, "did you mean PIXELTIER_PORT?"),
         (["--slots", "200", "--threads", "9"], {}, "CPUs and the quota is"),
@@ -181,7 +180,7 @@ def test_serve_refuses_with_a_clear_message(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("service.logs.configure", lambda *_: None)
+    monkeypatch.setattr("pixeltier.service.telemetry.logs.configure", lambda *_: None)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert main(["serve", *arguments]) == 2
@@ -189,21 +188,31 @@ def test_serve_refuses_with_a_clear_message(
 
 
 def _imported_by(statement: str) -> set[str]:
-    code = f"import sys\n{statement}\nprint(*sorted(name for name in sys.modules if '.' not in name))"
+    """Top-level modules, and our packages, that are there after a statement."""
+    ours = "name.startswith('pixeltier.') and name.count('.') == 1"
+    code = (
+        f"import sys\n{statement}\nprint(*sorted(name for name in sys.modules if '.' not in name or {ours}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
 def test_the_front_process_never_imports_torch() -> None:
-    imported = _imported_by("import service.serve, service.cli, service.catalogue, models.cards")
+    imported = _imported_by(
+        "from pixeltier.service.server import serve; from pixeltier.service.command_line import main; "
+        "from pixeltier.service import catalogue; from pixeltier.models import cards"
+    )
     assert "fastapi" in imported
-    assert not imported & {"torch", "native"}
+    assert not imported & {"torch", "pixeltier.native"}
 
 
-def test_a_slot_sets_its_thread_caps_before_numpy_and_torch() -> None:
-    imported = _imported_by("import service.worker.slot, service.pool.process_slot, service.worker.messages")
-    assert not imported & {"torch", "numpy", "PIL", "native", "models"}
+def test_a_worker_sets_its_thread_caps_before_numpy_and_torch() -> None:
+    imported = _imported_by(
+        "from pixeltier.service.worker import startup; from pixeltier.service.work import messages; "
+        "from pixeltier.service.pool import process_worker"
+    )
+    assert not imported & {"torch", "numpy", "PIL", "pixeltier.native", "pixeltier.models"}
 
 
 def test_the_client_is_light(capsys: Any) -> None:
-    assert not _imported_by("import service.client") & {"torch", "fastapi", "numpy", "pydantic"}
+    assert not _imported_by("import pixeltier.client") & {"torch", "fastapi", "numpy", "pydantic"}

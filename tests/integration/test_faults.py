@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.pool.interface import SlotState
+from pixeltier.service.work.pool import WorkerState
 from tests.images import png
 from tests.integration.fakes import (
     CRASH,
@@ -62,20 +62,23 @@ async def test_kill_9_in_the_middle_of_a_request() -> None:
         pool = app.state.context.pool
         pending = asyncio.ensure_future(_classify(client, SLOW))
         await asyncio.sleep(0.2)
-        report = pool.report().slots[0]
-        assert report.state is SlotState.BUSY
+        report = pool.report().workers[0]
+        assert report.state is WorkerState.BUSY
         os.kill(report.pid, signal.SIGKILL)
         assert (await pending).status_code == 200, "the retry answers"
-        assert pool.report().slots[0].pid != report.pid
+        assert pool.report().workers[0].pid != report.pid
 
 
 async def test_kill_9_while_idle_is_noticed_at_once() -> None:
     async with running(app := _processes()) as client:
         pool = app.state.context.pool
-        pid = pool.report().slots[0].pid
+        pid = pool.report().workers[0].pid
         os.kill(pid, signal.SIGKILL)
         end = time.monotonic() + 20
-        while pool.report().slots[0].pid in {pid, None} or pool.report().slots[0].state is not SlotState.IDLE:
+        while (
+            pool.report().workers[0].pid in {pid, None}
+            or pool.report().workers[0].state is not WorkerState.IDLE
+        ):
             assert time.monotonic() < end
             await asyncio.sleep(0.02)
         assert (await _classify(client)).status_code == 200
@@ -122,7 +125,7 @@ async def test_a_leaking_slot_is_recycled_between_jobs() -> None:
         pids = set()
         for _ in range(8):
             assert (await _classify(client, LEAK)).status_code == 200
-            pids.add(app.state.context.pool.report().slots[0].pid)
+            pids.add(app.state.context.pool.report().workers[0].pid)
             await until_ready(client)
         assert await _metric(client, 'pixeltier_worker_restarts_total{reason="memory"}') >= 1
         assert await _metric(client, 'pixeltier_worker_restarts_total{reason="crash"}') == 0
@@ -140,9 +143,9 @@ async def test_broken_weights_never_become_ready() -> None:
 
 async def test_a_failing_job_is_no_crash() -> None:
     async with running(app := _processes()) as client:
-        pid = app.state.context.pool.report().slots[0].pid
+        pid = app.state.context.pool.report().workers[0].pid
         assert (await _classify(client, FAIL)).json()["type"] == "internal"
-        assert app.state.context.pool.report().slots[0].pid == pid
+        assert app.state.context.pool.report().workers[0].pid == pid
 
 
 async def test_deadline_in_the_slot_and_in_the_queue() -> None:
@@ -222,7 +225,7 @@ async def test_drain_finishes_what_was_accepted() -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
         async with app.router.lifespan_context(app):
             await until_ready(client)
-            pid = app.state.context.pool.report().slots[0].pid
+            pid = app.state.context.pool.report().workers[0].pid
             jobs = [asyncio.ensure_future(_classify(client, SLOW)) for _ in range(3)]
             await asyncio.sleep(0.1)
             app.state.context.pool.begin_drain()
@@ -319,3 +322,26 @@ async def test_batches_mix_tiers_and_answer_each_its_own() -> None:
         assert await _metric(
             client, 'pixeltier_batch_size_bucket{le="2.0",model="classify"}'
         ) < await _metric(client, 'pixeltier_batch_size_count{model="classify"}')
+
+
+async def test_a_request_that_outlives_the_drain_is_answered() -> None:
+    """The server cancels what is still under way in the end; its own answer would be plain text."""
+    app, sent = fake_app(), []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()  # an upload without end
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with running(app):
+        scope = {"type": "http", "method": "POST", "path": "/v1/classify", "query_string": b"", "headers": []}
+        request = asyncio.create_task(app(scope, receive, send))
+        await asyncio.sleep(0.2)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+    assert sent[0]["status"] == 503
+    assert (b"content-type", b"application/problem+json") in sent[0]["headers"]
+    assert b'"type":"not-ready"' in sent[1]["body"]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.tiers.schema import load
+from pixeltier.service.tiers.schema import load
 from tests.images import encoded, opened, photo, png
 from tests.integration.fakes import fake_app, running
 
@@ -53,7 +53,7 @@ async def test_raw_body_with_any_honest_or_silent_type(
 async def test_multipart(client: httpx.AsyncClient) -> None:
     body = png(9, 5)
     answer = await client.post(
-        "/v1/super-resolve", files={"file": ("a.png", body, "image/png")}, data={"more": "x"}
+        "/v1/super-resolve", files={"file": ("a.png", body, "image/png")}, data={"format": "png"}
     )
     assert answer.status_code == 200
     assert opened(answer.content).size == (36, 20)
@@ -192,6 +192,14 @@ async def test_no_metadata_leaves(client: httpx.AsyncClient) -> None:
         body = encoded(source, "JPEG", exif=exif, comment=b"Secret comment", dpi=(300, 300))
         answer = await client.post(f"/v1/super-resolve?format={format_}", content=body)
         assert b"Secret" not in answer.content
+
+
+@pytest.mark.parametrize("given", ["https://a.example,https://b.example", '["https://b.example"]'])
+async def test_cors_allows_the_origins_named_and_no_other(given: str) -> None:
+    async with running(fake_app(cors_origins=given)) as client:
+        for origin, allowed in (("https://b.example", "https://b.example"), ("https://c.example", None)):
+            answer = await client.get("/healthz", headers={"origin": origin})
+            assert answer.headers.get("access-control-allow-origin") == allowed
 
 
 async def test_cors_exposes_our_headers(client: httpx.AsyncClient) -> None:

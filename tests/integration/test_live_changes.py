@@ -34,7 +34,7 @@ def _app(tmp_path: Path, tiers: str | None = None, **settings: Any) -> FastAPI:
 
 
 async def _patch(client: httpx.AsyncClient, body: Any) -> httpx.Response:
-    answer = await client.patch(TIERS, json=body, headers={"if-match": "*"})
+    answer = await client.patch(TIERS, json=body, headers={"if-match": "*", "x-change-reason": "a test"})
     assert answer.status_code == 200, answer.text
     return answer
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from service import logs
-from service.api.access import new_key
+from pixeltier.service.api.access import new_key
+from pixeltier.service.telemetry import logs
 from tests.images import png
 from tests.integration.fakes import FAIL, fake_app, running
 

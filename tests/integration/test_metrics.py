@@ -5,7 +5,7 @@ from collections import defaultdict
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.tiers.schema import load
+from pixeltier.service.tiers.schema import load
 from tests.images import png
 from tests.integration.fakes import fake_app, running
 

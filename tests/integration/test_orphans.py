@@ -15,7 +15,7 @@ from tests.integration.fakes import fake_app, running
 async def main():
     app = fake_app(pool="process")
     async with running(app):
-        print(app.state.context.pool.report().slots[0].pid, flush=True)
+        print(app.state.context.pool.report().workers[0].pid, flush=True)
         await asyncio.sleep(600)
 
 if __name__ == "__main__":

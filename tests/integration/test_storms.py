@@ -8,6 +8,7 @@ import gc
 import http.client
 import os
 import random
+import select
 import socket
 import time
 from collections import Counter
@@ -17,11 +18,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.api.problems import Problem
-from service.http_protocol import PatientProtocol
+from pixeltier.service.problems import Problem
+from pixeltier.service.server.http_protocol import PatientProtocol
 from tests.images import encoded, photo, png
 from tests.integration.fakes import SLOW
 from tests.integration.server import serving
+
+PATIENCE_S = 120.0
+"""What a test waits for something that must happen: a machine of tests may be busy with others."""
 
 SOAK = bool(os.environ.get("SOAK"))
 TYPES = {problem.kind.type for problem in Problem}
@@ -44,7 +48,7 @@ def _head(url: str, length: int, extra: str = "") -> tuple[tuple[str, int], byte
 
 
 def _alive(url: str) -> None:
-    assert httpx.post(f"{url}/v1/classify", content=png(), timeout=30).status_code == 200
+    assert httpx.post(f"{url}/v1/classify", content=png(), timeout=PATIENCE_S).status_code == 200
 
 
 def test_a_storm_of_clients_that_leave() -> None:
@@ -56,11 +60,11 @@ def test_a_storm_of_clients_that_leave() -> None:
         before = _descriptors()
         address, head = _head(url, len(body), f"threshold={SLOW}")
         for _ in range(count):
-            with socket.create_connection(address, timeout=10) as client:
+            with socket.create_connection(address, timeout=PATIENCE_S) as client:
                 client.sendall(head + body)
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while True:
-            text = httpx.get(f"{url}/metrics").text
+            text = httpx.get(f"{url}/metrics", timeout=PATIENCE_S).text  # its turn comes after the storm's
             depth = next(line for line in text.splitlines() if line.startswith("pixeltier_queue_depth "))
             if depth.endswith(" 0.0") and _descriptors() <= before + 8:
                 break
@@ -71,14 +75,14 @@ def test_a_storm_of_clients_that_leave() -> None:
 
 def test_slow_uploads_hold_no_slot_and_end_at_their_deadline() -> None:
     body = png()
-    with serving(default_timeout_ms=800) as url:
+    with serving(default_timeout_ms=5000) as url:
         address, head = _head(url, len(body))
-        lorises = [socket.create_connection(address, timeout=10) for _ in range(50)]
+        lorises = [socket.create_connection(address, timeout=PATIENCE_S) for _ in range(50)]
         for loris in lorises:
             loris.sendall(head + body[:20])
-        started = time.monotonic()
         _alive(url)
-        assert time.monotonic() - started < 0.7, "honest clients do not wait for them"
+        answered, _, _ = select.select(lorises, [], [], 0)
+        assert not answered, "honest clients do not wait for them"
         for loris in lorises:
             answer = loris.recv(65536)
             assert b" 504 " in answer.split(b"\r\n", 1)[0]
@@ -100,8 +104,12 @@ def test_dribbled_heads_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         again.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b" 200 " in again.recv(65536), "an idle connection between requests is no dribble"
         again.sendall(b"GET /heal")
-        for dribbling in (silent, partial, again):
-            assert dribbling.recv(65536) == b""
+        assert silent.recv(65536) == b"", "nobody asked, so nobody is answered"
+        silent.close()
+        for dribbling in (partial, again):
+            answer = b"".join(iter(lambda: dribbling.recv(65536), b""))  # noqa: B023
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b'"type":"http-timeout"' in answer
             dribbling.close()
 
 
@@ -114,7 +122,7 @@ def test_an_endless_head_is_refused() -> None:
             try:
                 for _ in range(200):
                     client.sendall(b"X-Filler: " + b"x" * 1000 + b"\r\n")
-                refused = client.recv(65536).startswith(b"HTTP/1.1 400")
+                refused = client.recv(65536).startswith(b"HTTP/1.1 431 ")
             except (BrokenPipeError, ConnectionResetError):
                 refused = True
             assert refused
@@ -127,7 +135,7 @@ def test_mutated_images_end_in_documented_answers() -> None:
     seeds = [encoded(photo(24, 18), format_) for format_ in ("JPEG", "PNG", "WEBP")]
     with serving() as url:
         _alive(url)
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
         seen: Counter[int] = Counter()
         descriptors, resident = _descriptors(), 0
         for n in range(count):
@@ -164,7 +172,10 @@ def test_three_times_too_much_is_answered_by_503_and_in_time() -> None:
         took: list[float] = []
         probes: list[float] = []
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        async with httpx.AsyncClient(timeout=30, limits=limits) as client, httpx.AsyncClient() as prober:
+        async with (
+            httpx.AsyncClient(timeout=PATIENCE_S, limits=limits) as client,
+            httpx.AsyncClient() as prober,
+        ):
 
             async def one() -> None:
                 started = time.monotonic()
@@ -195,13 +206,15 @@ def test_three_times_too_much_is_answered_by_503_and_in_time() -> None:
             await asyncio.gather(*jobs)
             watching.cancel()
             assert _resident() < resident + 40 * 2**20, "memory grows"
-            recovered = time.monotonic()
-            assert (await client.post(f"{url}/v1/classify", content=png())).status_code == 200
-            assert time.monotonic() - recovered < 1
+            soon = {"X-Request-Timeout-Ms": str(deadline_ms)}
+            assert (await client.post(f"{url}/v1/classify", content=png(), headers=soon)).status_code == 200
         assert set(seen) <= {200, 503, 504}
         assert seen[200] >= 0.6 * seconds / 0.4
-        assert sorted(took)[int(0.99 * len(took))] <= deadline_ms / 1000 + 0.2
-        assert sorted(probes)[int(0.95 * len(probes))] < 0.1
+        assert sorted(took)[int(0.99 * len(took))] <= deadline_ms / 1000 + 1, (
+            "the way back to a busy client included"
+        )
+        assert sorted(probes)[len(probes) // 2] < 0.1
+        assert sorted(probes)[int(0.95 * len(probes))] < 0.4, "a probe never waits for a job"
 
     with serving(queue_limit=64) as url:
         asyncio.run(run(url))

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from service.otel import OtelTracer, open_otel
-from service.tracing import open_tracer
+from pixeltier.service.telemetry.otel import OtelTracer, open_otel
+from pixeltier.service.telemetry.tracing import open_tracer
 from tests.images import png
 from tests.integration.fakes import FAIL, fake_app, running
-from tests.integration.server import serving
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CALLER = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=1"}
@@ -54,10 +54,31 @@ async def test_the_callers_trace_goes_on_and_stages_are_spans() -> None:
         at = span.end_time
 
 
+PROBES = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/classify/ready",
+    "/v2/models/super-resolve/versions/7/ready",
+)
+
+
+async def test_probes_have_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(fake_app(root_path="/px")) as client:
+        with caplog.at_level("INFO", "pixeltier.request"):
+            for path in (*PROBES, *(f"/px{path}" for path in PROBES)):
+                assert (await client.get(path)).status_code == 200, path
+            assert not [record for record in caplog.records if record.message == "request"]
+            assert (await client.get("/v2/models/nothing/ready")).status_code == 404
+            assert [record for record in caplog.records if record.message == "request"]
+
+
 async def test_a_caller_without_a_trace_gets_one_and_probes_get_none() -> None:
     exporter = InMemorySpanExporter()
     async with running(fake_app(tracer=OtelTracer(exporter, batch=False))) as client:
-        probes = [await client.get(path) for path in ("/healthz", "/metrics")]
+        probes = [await client.get(path) for path in PROBES]
         first = await client.get("/v1/tiers")
         second = await client.get("/v1/tiers", headers={"traceparent": "nonsense"})
     assert not any("traceresponse" in probe.headers for probe in probes)
@@ -147,21 +168,24 @@ async def test_the_http_duration_carries_the_trace_as_an_exemplar() -> None:
     assert f'# {{trace_id="{TRACE}"}}' in text
 
 
-def test_the_client_passes_its_callers_trace_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_passes_its_callers_trace_on() -> None:
     from opentelemetry.sdk.trace import TracerProvider
 
-    from service.client import Client
+    from pixeltier.client import Client, PixeltierError
 
-    with serving() as url, Client(url) as pixeltier:
-        tracer = TracerProvider().get_tracer("test")
-        with tracer.start_as_current_span("caller") as span:
-            sent: list[str | None] = []
-            monkeypatch.setattr(
-                pixeltier._http,
-                "event_hooks",
-                {"request": [lambda r: sent.append(r.headers.get("traceparent"))]},
-            )
-            pixeltier.classify(png(8, 8))
+    sent: list[str | None] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("traceparent"))
+        return httpx.Response(404)
+
+    tracer = TracerProvider().get_tracer("test")
+    with (
+        Client("http://x", transport=httpx.MockTransport(note)) as pixeltier,
+        tracer.start_as_current_span("caller") as span,
+        pytest.raises(PixeltierError),
+    ):
+        pixeltier.classify(png(8, 8))
     context = span.get_span_context()
     assert sent == [f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"]
 
@@ -170,7 +194,7 @@ _OFF = """
 import asyncio, sys
 from tests.images import png
 from tests.integration.fakes import fake_app, running
-import service.serve, service.client, service.cli
+import pixeltier.service.server.serve, pixeltier.client, pixeltier.service.command_line.main
 
 async def main():
     async with running(fake_app()) as client:
@@ -178,7 +202,7 @@ async def main():
         assert answer.status_code == 200 and "traceresponse" not in answer.headers
 
 asyncio.run(main())
-ours = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "service.otel")
+ours = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "pixeltier.service.telemetry.otel")
 loaded = [name for name in sys.modules if name.startswith(ours)]
 assert not loaded, loaded
 """
@@ -196,7 +220,7 @@ def test_off_means_not_imported() -> None:
 def test_without_the_extra_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("opentelemetry.sdk")]:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "service.otel")
+    monkeypatch.delitem(sys.modules, "pixeltier.service.telemetry.otel")
     with pytest.raises(ValueError, match=r"pip install 'pixeltier\[otel\]'"):
         open_tracer("otlp")
 

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.client import Client
-from service.settings import Settings
+from pixeltier.client import Client
+from pixeltier.service.configuration.settings import Settings
 from tests.e2e.conftest import free_port
 from tests.images import encoded, photo
 from tests.integration.fakes import SLOW, load_fake
@@ -22,7 +22,7 @@ from tests.integration.fakes import SLOW, load_fake
 ray = importlib.import_module("ray")
 from ray import serve  # noqa: E402
 
-from service.ray.application import Scale, application  # noqa: E402
+from pixeltier.service.ray.application import Scale, application  # noqa: E402
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -114,9 +114,12 @@ def test_the_same_answers_as_on_one_machine(url: str) -> None:
 
 
 def test_more_than_the_queue_holds_is_turned_away_with_a_time(url: str) -> None:
-    """Two fronts, two seats and six places in the queue each: of 40 slow jobs at once most find none."""
-    with ThreadPoolExecutor(40) as clients:
-        answers = list(clients.map(lambda _: _classify(url, f"threshold={SLOW}"), range(40)))
+    """Two fronts, two workers and six places in the queue each: of 40 clients with slow jobs most find none."""
+    load = Load(40, lambda: _classify(url, f"threshold={SLOW}"))
+    try:
+        _until(lambda: any(answer.status_code == 503 for answer in load.outcomes), 30, "one is turned away")
+    finally:
+        answers = load.stop()
     statuses = Counter(answer.status_code for answer in answers)
     assert set(statuses) == {200, 503}, statuses
     assert statuses[200] >= 2 * QUEUE_LIMIT

@@ -11,15 +11,15 @@ import pytest
 ray = importlib.import_module("ray")
 from ray.exceptions import ActorDiedError  # noqa: E402
 
-from service.pool.interface import SlotDiedError  # noqa: E402
-from service.ray.replica import SlotReplica  # noqa: E402
-from service.ray.slot import ServeSlot  # noqa: E402
-from service.ray.versions import Keeper, SharedVersions  # noqa: E402
-from service.tiers import schema  # noqa: E402
-from service.tiers.history import VersionTakenError  # noqa: E402
-from service.tiers.store import Change, TierStore  # noqa: E402
-from service.worker.messages import ClassifyAnswer, ClassifyJob, Job  # noqa: E402
-from service.worker.slot import Spec  # noqa: E402
+from pixeltier.service.ray.replica import WorkerReplica  # noqa: E402
+from pixeltier.service.ray.versions import Keeper, SharedVersions  # noqa: E402
+from pixeltier.service.ray.worker import ServeWorker  # noqa: E402
+from pixeltier.service.tiers import schema  # noqa: E402
+from pixeltier.service.tiers.history import VersionTakenError  # noqa: E402
+from pixeltier.service.tiers.store import Change, TierStore  # noqa: E402
+from pixeltier.service.work.messages import ClassifyAnswer, ClassifyJob, Job  # noqa: E402
+from pixeltier.service.work.pool import WorkerDiedError  # noqa: E402
+from pixeltier.service.worker.startup import Spec  # noqa: E402
 from tests.images import png  # noqa: E402
 from tests.integration.fakes import SLOW, load_fake  # noqa: E402
 
@@ -29,7 +29,7 @@ def _job(threshold: float) -> ClassifyJob:
 
 
 async def test_a_replica_works_and_one_that_hangs_is_unhealthy() -> None:
-    replica = SlotReplica(Spec(threads=1, engine=load_fake), hang_timeout_s=0.15)
+    replica = WorkerReplica(Spec(threads=1, engine=load_fake), hang_timeout_s=0.15)
     assert (await replica.describe()).isa == "fake"
     (answer,) = await replica.execute((_job(0.5),))
     assert isinstance(answer, ClassifyAnswer)
@@ -69,7 +69,7 @@ class Handle:
         return self.calls[-1]
 
 
-async def test_a_seat_sends_one_call_after_the_other() -> None:
+async def test_a_worker_sends_one_call_after_the_other() -> None:
     running = 0
 
     async def execute(jobs: tuple[Job, ...]) -> list[Any]:
@@ -80,22 +80,22 @@ async def test_a_seat_sends_one_call_after_the_other() -> None:
         running -= 1
         return [job.threshold for job in jobs]
 
-    seat = ServeSlot(Handle(execute))
-    answers = await asyncio.gather(*(seat.submit((_job(n / 10),)) for n in range(5)))
+    worker = ServeWorker(Handle(execute))
+    answers = await asyncio.gather(*(worker.submit((_job(n / 10),)) for n in range(5)))
     assert answers == [[n / 10] for n in range(5)]
 
 
-async def test_a_dead_replica_is_a_dead_slot_and_other_errors_are_not() -> None:
+async def test_a_dead_replica_is_a_dead_worker_and_other_errors_are_not() -> None:
     async def die(jobs: tuple[Job, ...]) -> list[Any]:
         raise ActorDiedError
 
     async def fail(jobs: tuple[Job, ...]) -> list[Any]:
         raise ArithmeticError
 
-    with pytest.raises(SlotDiedError):
-        await ServeSlot(Handle(die)).submit((_job(0),))
+    with pytest.raises(WorkerDiedError):
+        await ServeWorker(Handle(die)).submit((_job(0),))
     with pytest.raises(ArithmeticError):
-        await ServeSlot(Handle(fail)).submit((_job(0),))
+        await ServeWorker(Handle(fail)).submit((_job(0),))
 
 
 async def test_giving_up_cancels_what_is_under_way_and_what_waits() -> None:
@@ -104,10 +104,10 @@ async def test_giving_up_cancels_what_is_under_way_and_what_waits() -> None:
         return []
 
     handle = Handle(hang)
-    seat = ServeSlot(handle)
-    first, second = seat.submit((_job(0),)), seat.submit((_job(1),))
+    worker = ServeWorker(handle)
+    first, second = worker.submit((_job(0),)), worker.submit((_job(1),))
     await asyncio.sleep(0.01)
-    seat.kill()
+    worker.kill()
     await asyncio.gather(first, second, return_exceptions=True)
     assert first.cancelled()
     assert second.cancelled()
@@ -182,7 +182,7 @@ def test_a_keeper_with_a_directory_goes_on(tmp_path: Any) -> None:
 def test_a_front_that_is_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = Keeper(None)
     now = 100.0
-    monkeypatch.setattr("service.ray.versions.time.monotonic", lambda: now)
+    monkeypatch.setattr("pixeltier.service.ray.versions.time.monotonic", lambda: now)
     keeper.announce("10.0.0.1:1")
     now = 115.0
     keeper.announce("10.0.0.2:2")

@@ -72,9 +72,10 @@ struct CudaConvolution {
 };
 void cuda_convolution(const CudaQueue& queue, const CudaConvolution& convolution);
 
-// Bicubic x4 (a = -0.75, clamped edges) of x float32 [images, 3, height, width], plus pixels float32
-// [images * height * width, 48] (4x4 pixels in raster order, RGB each), times 255, rounded to uint8
-// [images, 4 * height, 4 * width, 3].
-void cuda_compose(const CudaQueue& queue, const float* x, const float* pixels, Grid grid, uint8_t* image);
+// See compose_rows: the enlarged image uint8 [images, 4 * height, 4 * width, 3] of x and pixels. `scratch`
+// holds compose_scratch(grid) floats.
+int64_t compose_scratch(Grid grid);
+void cuda_compose(const CudaQueue& queue, const float* x, const float* pixels, Grid grid, float* scratch,
+                  uint8_t* image);
 
 }  // namespace pixeltier

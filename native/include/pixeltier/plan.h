@@ -30,14 +30,15 @@ void dense_table(const int32_t* active, int64_t begin, int64_t end, Grid input, 
 void packed_table(const int32_t* active, int64_t count, int64_t begin, int64_t end, Grid grid, int64_t kernel,
                   int32_t* table);
 
-// The tiles of 2x2 cells, aligned to even coordinates, that hold any active cell, in raster order.
-// position[c] is the place of cell c in the active list, -1 where it is not active.
+// The tiles of size x size cells (2 or 4), aligned to multiples of it, that hold any active cell, in raster
+// order. position[c] is the place of cell c in the active list, -1 where it is not active.
 //
-// outputs [tiles, 4]: the places of the tile's cells (0, 0), (0, 1), (1, 0), (1, 1), -1 where inactive or
-// outside. table [tiles, 16]: the rows of the 4x4 cells around them; `packed`: places, cells not active read
-// `count`; otherwise cells of the grid in place, outside of it grid.cells(). Both may be null: count only.
-int64_t tile_table(const int32_t* position, int64_t count, Grid grid, bool packed, int32_t* table,
-                   int32_t* outputs);
+// outputs [tiles, size^2]: the places of the tile's cells in raster order, -1 where inactive or outside.
+// table [tiles, (size + 2)^2]: the rows of the cells in and around them; `packed`: places, cells not active
+// read `count`; otherwise cells of the grid in place, outside of it grid.cells(). Both may be null: count
+// only.
+int64_t tile_table(const int32_t* position, int64_t count, Grid grid, bool packed, int64_t size,
+                   int32_t* table, int32_t* outputs);
 
 // The same one pixel shuffle of 2 further, where each parent of a packed 3x3 table has its children for a
 // tile: table [count, 16]. Returns false where a parent entry lies outside [0, count].

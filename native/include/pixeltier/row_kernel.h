@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "pixeltier/cpu_features.h"
+#include "pixeltier/instruction_sets.h"
 
 namespace pixeltier {
 
@@ -13,6 +13,13 @@ enum class Element { f32, bf16 };
 // Storage of a bfloat16: the upper half of a float.
 struct BFloat16 {
   uint16_t bits;
+};
+
+// What becomes of a sum y (bias included) and its residual x.
+enum class Activation {
+  prelu,  // y + x, times slope where that is negative; identity without slopes
+  silu,   // v * sigmoid(v) of v = y + x
+  gate,   // (y + x) * (sigmoid(y) - 1/2)
 };
 
 // out[out_rows[i]] = activate(sum over t of weight[t] * rows[table[i, t]] + bias +
@@ -34,15 +41,23 @@ struct ConvArguments {
   const int32_t* residual_rows;  // null: row i
   void* out;
   const int32_t* out_rows;  // null: row i
+  Activation activation;
+  bool float_out;  // `out` holds floats, whatever the rows hold
+
+  // Whether the result needs more than bias, residual, slope and a store.
+  bool special() const { return activation != Activation::prelu || float_out; }
 };
 
-// The same by Winograd's F(2x2, 3x3), in tiles of up to four output rows: conv.table is [tiles, 16], the rows
-// of each tile's 4x4 input patch, conv.taps is 16 and the weights are transformed ones; out[out_rows[i]] is
-// computed for each i that `outputs` names.
+// The same by Winograd's F(m x m, 3x3), m = 2 or 4, in tiles of up to m * m output rows: conv.table is
+// [tiles, (m + 2)^2], the rows of each tile's input patch, conv.taps is (m + 2)^2 and the weights are
+// transformed ones; out[out_rows[i]] is computed for each i that `outputs` names.
 struct TileArguments {
   ConvArguments conv;
-  const int32_t* outputs;  // [tiles, 4]: (0, 0), (0, 1), (1, 0), (1, 1) of the tile; -1: not wanted
+  const int32_t* outputs;  // [tiles, m * m] in raster order; -1: not wanted
 };
+
+// The side of tiles that the rows of a table of that many taps are for, 0 where there are no such tiles.
+constexpr int64_t tile_side(int64_t taps) { return taps == 16 ? 2 : taps == 36 ? 4 : 0; }
 
 struct Range {
   int64_t begin, end;
@@ -90,7 +105,8 @@ struct RowKernel {
   // Computes the output blocks `blocks` of the rows `rows`. Never reads outside of `rows`: a table entry
   // beyond row_count is read as the zero row, and makes the answer false.
   bool (*run)(const ConvArguments& arguments, Range rows, Range blocks);
-  // Computes all outputs of the tiles `tiles`, as `run` does; null where rows are faster.
+  // Computes all outputs of the tiles `tiles`, as `run` does; null where rows are faster. Tiles of 4x4 are
+  // for f32.
   bool (*run_tiles)(const TileArguments& arguments, Range tiles);
   // Register-only multiply-adds, `steps` blocks of them; returns how many: the peak that `run` is measured
   // against.
@@ -99,6 +115,9 @@ struct RowKernel {
 
 // The kernel that `isa` uses for `element`; null where this build or this processor has none.
 const RowKernel* find_row_kernel(Isa isa, Element element);
+
+// Of every kernel of this build, whether this processor can run it or not.
+std::vector<KernelChoice> row_kernel_choices();
 
 // Lays out weight [outputs, inputs, taps] (float); output o of the packed order is output_order[o] of the
 // weight.

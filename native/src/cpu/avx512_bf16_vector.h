@@ -5,12 +5,13 @@
 
 #include <cstring>
 
+#include "avx512_arithmetic.h"
 #include "pixeltier/row_kernel.h"
 
 namespace pixeltier {
 namespace {
 
-struct NativeBFloat16 {
+struct NativeBFloat16 : Avx512Arithmetic {
   using Element = BFloat16;
   using Sum = __m512;
   using Operand = __m512bh;

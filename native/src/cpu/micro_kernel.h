@@ -5,29 +5,46 @@
 // Algorithm", arXiv 1907.02129). The order of additions for one output value is tap, then input, whatever
 // block the row falls in: results do not depend on the number of threads or on neighbouring rows.
 //
-// V provides
-//   Element                      what rows and weights hold
-//   lanes, vectors, depth        outputs in a vector, vectors in a block, inputs that one accumulate takes
-//   rows                         most rows in a block
-//   Sum, Operand, Weight         register types: float sums, an input for all lanes, weights of all lanes
-//   zero() floats(p) keep(p, sum) add(a, b) subtract(a, b) activate(sum, slope)      on Sum and float memory
-//   load(p[, n]) store(p, sum[, n])                             rows of Element to and from Sum
-//   claim(sum)                                                  an optimisation barrier
-//   weight(p) operand(p) operand_tail(p) accumulate(sum, operand, weight)
+// What V provides is the concept RowVector.
 //
 // V must have internal linkage (an anonymous namespace): otherwise the linker would keep one copy of these
 // functions for all instruction sets.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <utility>
 
 #include "pixeltier/row_kernel.h"
 #include "row_order.h"
+#include "smooth_activation.h"
 
 #define PIXELTIER_UNROLL _Pragma("GCC unroll 32")
 
 namespace pixeltier {
+
+// Float sums of one vector of outputs, and how rows and weights get into them and out.
+template <class V>
+concept RowVector =
+    SmoothVector<V> &&
+    requires(typename V::Sum sum, const typename V::Sum& value, const typename V::Operand& operand,
+             const typename V::Weight& weight, float* floats, const float* from_floats,
+             typename V::Element* to, const typename V::Element* from, int64_t n) {
+      // Outputs in a vector; vectors in a block; inputs that one accumulate takes; most rows in a block.
+      { V::lanes + V::vectors + V::depth + V::rows } -> std::convertible_to<int>;
+      { V::floats(from_floats) } -> std::same_as<typename V::Sum>;
+      V::keep(floats, value);
+      { V::load(from) } -> std::same_as<typename V::Sum>;
+      { V::load(from, n) } -> std::same_as<typename V::Sum>;  // the first n lanes, the others are zero
+      V::store(to, value);
+      V::store(to, value, n);
+      { V::activate(value, value) } -> std::same_as<typename V::Sum>;  // value, slope
+      V::claim(sum);                                                   // an optimisation barrier
+      { V::operand(from) } -> std::same_as<typename V::Operand>;       // `depth` inputs for all lanes
+      { V::operand_tail(from) } -> std::same_as<typename V::Operand>;  // one input, the others are zero
+      { V::weight(from) } -> std::same_as<typename V::Weight>;         // of all lanes
+      V::accumulate(sum, operand, weight);
+    };
 
 // Rows whose inputs stay in the second-level cache while all output blocks pass over them.
 constexpr int64_t kChunkBytes = 256 * 1024;
@@ -62,7 +79,47 @@ struct Epilogue {
     else
       V::store(to, value, count);
   }
+
+  // The same where a.special(); too long to be inlined for every row of a register block.
+  void finish_special(int64_t i, typename V::Sum sum) const {
+    const typename V::Sum y = V::add(sum, bias);
+    typename V::Sum value = y;
+    if (a.residual) {
+      const int64_t row = a.residual_rows ? a.residual_rows[i] : i;
+      const Element* from = static_cast<const Element*>(a.residual) + row * a.outputs + o;
+      value = V::add(value, full ? V::load(from) : V::load(from, count));
+    }
+    if (a.activation == Activation::silu)
+      value = silu<V>(value);
+    else if (a.activation == Activation::gate)
+      value = gate<V>(value, y);
+    else if (a.slope)
+      value = V::activate(value, slope);
+    const int64_t at = (a.out_rows ? a.out_rows[i] : i) * a.outputs + o;
+    if (a.float_out)
+      keep(static_cast<float*>(a.out) + at, value);
+    else if (full)
+      V::store(static_cast<Element*>(a.out) + at, value);
+    else
+      V::store(static_cast<Element*>(a.out) + at, value, count);
+  }
+
+ private:
+  void keep(float* to, typename V::Sum value) const {
+    if (full) return V::keep(to, value);
+    float all[V::lanes];
+    V::keep(all, value);
+    for (int64_t i = 0; i < count; i++) to[i] = all[i];
+  }
 };
+
+// Finishes kRows rows of one vector of outputs; one copy of it for all blocks of that height.
+template <class V, bool full, int kRows>
+__attribute__((noinline)) void finish_sums(const ConvArguments& a, const int32_t* order, int64_t first_output,
+                                           const float (&sums)[kRows][V::lanes]) {
+  const Epilogue<V, full> epilogue(a, first_output);
+  for (int r = 0; r < kRows; r++) epilogue.finish_special(order[r], V::floats(sums[r]));
+}
 
 template <class V, int kRows, int kVectors>
 struct RegisterBlock {
@@ -105,6 +162,7 @@ struct RegisterBlock {
   // `full`: the block has all of its outputs, so that whole vectors can be loaded and stored.
   template <bool full>
   void finish(const ConvArguments& a, const int32_t* order, int64_t first_output) {
+    if (a.special()) return finish_special<full>(a, order, first_output);
     PIXELTIER_UNROLL
     for (int v = 0; v < kVectors; v++) {
       const Epilogue<V, full> epilogue(a, first_output + v * V::lanes);
@@ -114,6 +172,18 @@ struct RegisterBlock {
   }
 
  private:
+  // Through memory, row by row.
+  template <bool full>
+  void finish_special(const ConvArguments& a, const int32_t* order, int64_t first_output) {
+    float sums[kVectors][kRows][V::lanes];
+    PIXELTIER_UNROLL
+    for (int v = 0; v < kVectors; v++) {
+      PIXELTIER_UNROLL
+      for (int r = 0; r < kRows; r++) V::keep(sums[v][r], sum[r][v]);
+    }
+    for (int v = 0; v < kVectors; v++) finish_sums<V, full>(a, order, first_output + v * V::lanes, sums[v]);
+  }
+
   // Adds inputs [i, end) to the vectors [kFirst, kLast).
   template <int kFirst, int kLast>
   void add_inputs(const Element* const* row, int64_t i, int64_t end, const Element* weight) {

@@ -72,8 +72,9 @@ void packed_table(const int32_t* active, int64_t count, int64_t begin, int64_t e
   }
 }
 
-int64_t tile_table(const int32_t* position, int64_t count, Grid grid, bool packed, int32_t* table,
-                   int32_t* outputs) {
+int64_t tile_table(const int32_t* position, int64_t count, Grid grid, bool packed, int64_t size,
+                   int32_t* table, int32_t* outputs) {
+  const int64_t side = size + 2, points = side * side, most = size * size;
   int64_t tiles = 0;
   const auto inside = [&grid](int64_t y, int64_t x) {
     return y >= 0 && y < grid.height && x >= 0 && x < grid.width;
@@ -88,13 +89,15 @@ int64_t tile_table(const int32_t* position, int64_t count, Grid grid, bool packe
       const int32_t at = place(y, x);
       return at < 0 ? static_cast<int32_t>(count) : at;
     };
-    for (int64_t y = 0; y < grid.height; y += 2)
-      for (int64_t x = 0; x < grid.width; x += 2) {
-        const int32_t places[] = {place(y, x), place(y, x + 1), place(y + 1, x), place(y + 1, x + 1)};
-        if (std::all_of(places, places + 4, [](int32_t p) { return p < 0; })) continue;
+    for (int64_t y = 0; y < grid.height; y += size)
+      for (int64_t x = 0; x < grid.width; x += size) {
+        int32_t places[16];
+        for (int64_t k = 0; k < most; k++) places[k] = place(y + k / size, x + k % size);
+        if (std::all_of(places, places + most, [](int32_t p) { return p < 0; })) continue;
         if (table) {
-          std::copy(places, places + 4, outputs + 4 * tiles);
-          for (int64_t k = 0; k < 16; k++) table[16 * tiles + k] = row(y + k / 4 - 1, x + k % 4 - 1);
+          std::copy(places, places + most, outputs + most * tiles);
+          for (int64_t k = 0; k < points; k++)
+            table[points * tiles + k] = row(y + k / side - 1, x + k % side - 1);
         }
         tiles++;
       }

@@ -31,6 +31,19 @@ struct Avx2Float {
     return _mm256_blendv_ps(_mm256_mul_ps(v, slope), v, _mm256_cmp_ps(v, zero(), _CMP_GT_OQ));
   }
 
+  static Sum constant(float value) { return _mm256_set1_ps(value); }
+  static Sum multiply(Sum a, Sum b) { return _mm256_mul_ps(a, b); }
+  static Sum multiply_add(Sum a, Sum b, Sum c) { return _mm256_fmadd_ps(a, b, c); }
+  static Sum divide(Sum a, Sum b) { return _mm256_div_ps(a, b); }
+  static Sum at_most(Sum limit, Sum v) { return _mm256_min_ps(limit, v); }
+  static Sum at_least(Sum limit, Sum v) { return _mm256_max_ps(limit, v); }
+  static Sum nearest(Sum v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static Sum scale(Sum v, Sum exponent) {
+    const __m256i below = _mm256_sub_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(1));
+    const __m256i half = _mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(below, 23));
+    return _mm256_add_ps(_mm256_castsi256_ps(half), _mm256_castsi256_ps(half));
+  }
+
   static Weight weight(const Element* p) { return _mm256_loadu_ps(p); }
   static Operand operand(const Element* p) { return _mm256_broadcast_ss(p); }
   static Operand operand_tail(const Element* p) { return operand(p); }

@@ -4,13 +4,14 @@
 
 #include <cstring>
 
+#include "avx512_arithmetic.h"
 #include "row_kernels.h"
 #include "winograd_kernel.h"
 
 namespace pixeltier {
 namespace {
 
-struct Avx512Float {
+struct Avx512Float : Avx512Arithmetic {
   using Element = float;
   using Sum = __m512;
   using Operand = __m512;

@@ -12,6 +12,10 @@ namespace pixeltier {
 namespace {
 
 typedef float Float4 __attribute__((vector_size(16)));
+typedef uint32_t Word4 __attribute__((vector_size(16)));
+
+// 1.5 * 2^23: added to a number far smaller, it leaves the nearest whole one in the lowest bits.
+constexpr float kWhole = 12582912.0f;
 
 struct PortableFloat {
   using Element = float;
@@ -48,6 +52,18 @@ struct PortableFloat {
   static Sum subtract(Sum a, Sum b) { return a - b; }
   static Sum activate(Sum v, Sum slope) { return v > Float4{} ? v : v * slope; }
 
+  static Sum constant(float value) { return Float4{value, value, value, value}; }
+  static Sum multiply(Sum a, Sum b) { return a * b; }
+  static Sum multiply_add(Sum a, Sum b, Sum c) { return a * b + c; }
+  static Sum divide(Sum a, Sum b) { return a / b; }
+  static Sum at_most(Sum limit, Sum v) { return limit < v ? limit : v; }
+  static Sum at_least(Sum limit, Sum v) { return limit > v ? limit : v; }
+  static Sum nearest(Sum v) { return v + kWhole - kWhole; }
+  static Sum scale(Sum v, Sum exponent) {
+    const Float4 half = (Float4)((Word4)v + ((Word4)(exponent - 1 + kWhole) << 23));
+    return half + half;
+  }
+
   static Weight weight(const Element* p) { return floats(p); }
   static Operand operand(const Element* p) { return Float4{*p, *p, *p, *p}; }
   static Operand operand_tail(const Element* p) { return operand(p); }
@@ -59,8 +75,6 @@ struct PortableFloat {
 #endif
   }
 };
-
-typedef uint32_t Word4 __attribute__((vector_size(16)));
 
 // A bfloat16 is the upper half of a float: a pair of them is split into two floats with a shift and a mask.
 struct PortableBFloat16 : PortableFloat {

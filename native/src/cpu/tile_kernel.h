@@ -141,8 +141,10 @@ void finish_block(const ConvArguments& a, int64_t first_row, int64_t count, int6
                   int64_t columns, const float* sums) {
   for (int64_t c = 0; c < columns; c++) {
     const Epilogue<NativeBFloat16, full> epilogue(a, first_output + c * kTileOutputs);
-    for (int64_t r = 0; r < count; r++)
-      epilogue.finish(first_row + r, _mm512_load_ps(sums + (2 * r + c) * kTileOutputs));
+    for (int64_t r = 0; r < count; r++) {
+      const __m512 sum = _mm512_load_ps(sums + (2 * r + c) * kTileOutputs);
+      a.special() ? epilogue.finish_special(first_row + r, sum) : epilogue.finish(first_row + r, sum);
+    }
   }
 }
 

@@ -1,57 +1,26 @@
-// A 3x3 convolution by Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray, "Fast Algorithms for
-// Convolutional Neural Networks", arXiv 1509.09308): sixteen products for four outputs instead of thirty-six.
+// A 3x3 convolution by Winograd's minimal filtering (Lavin & Gray, "Fast Algorithms for Convolutional Neural
+// Networks", arXiv 1509.09308): F(2x2, 3x3), sixteen products for four outputs instead of thirty-six, and
+// F(4x4, 3x3), thirty-six for sixteen instead of 144, whose transforms need float32 (winograd_transform.h).
 //
-// Works on tiles of 2x2 outputs over the vector types of micro_kernel.h. A few tiles at a time, their 4x4
-// inputs are transformed into sixteen matrices [tile, input], each is multiplied with its own [input, output]
-// matrix of transformed weights, and the sixteen results are transformed back into four rows. The order of
-// additions for one output value depends on nothing but its tile.
+// Works on tiles of 2x2 or 4x4 outputs over the vector types of micro_kernel.h. A few tiles at a time, their
+// inputs are transformed into one matrix [tile, input] for each point, each is multiplied with its own
+// [input, output] matrix of transformed weights, and the products are transformed back into rows. The order
+// of additions for one output value depends on nothing but its tile.
 #pragma once
 
 #include "micro_kernel.h"
 #include "thread_scratch.h"
+#include "winograd_transform.h"
 
 namespace pixeltier {
 namespace {
 
-constexpr int kPoints = 16, kTileRows = 4;
-
-// B^T d B on sixteen values of a 4x4 patch, in place.
-template <class V>
-void transform_patch(typename V::Sum (&d)[kPoints]) {
-  const auto line = [&d](int at, int step) {
-    const auto a = d[at], b = d[at + step], c = d[at + 2 * step], e = d[at + 3 * step];
-    d[at] = V::subtract(a, c);
-    d[at + step] = V::add(b, c);
-    d[at + 2 * step] = V::subtract(c, b);
-    d[at + 3 * step] = V::subtract(b, e);
-  };
-  PIXELTIER_UNROLL
-  for (int i = 0; i < 4; i++) line(i, 4);
-  PIXELTIER_UNROLL
-  for (int i = 0; i < 4; i++) line(4 * i, 1);
-}
-
-// A^T m A on sixteen products: the four outputs (0, 0), (0, 1), (1, 0), (1, 1).
-template <class V>
-void transform_products(const typename V::Sum (&m)[kPoints], typename V::Sum (&y)[kTileRows]) {
-  typename V::Sum s[2][4];
-  PIXELTIER_UNROLL
-  for (int i = 0; i < 4; i++) {
-    s[0][i] = V::add(V::add(m[i], m[4 + i]), m[8 + i]);
-    s[1][i] = V::subtract(V::subtract(m[4 + i], m[8 + i]), m[12 + i]);
-  }
-  PIXELTIER_UNROLL
-  for (int i = 0; i < 2; i++) {
-    y[2 * i] = V::add(V::add(s[i][0], s[i][1]), s[i][2]);
-    y[2 * i + 1] = V::subtract(V::subtract(s[i][1], s[i][2]), s[i][3]);
-  }
-}
-
 // Some tiles that pass through all steps together, small enough for the second-level cache.
-template <class V>
+template <class V, class Transform>
 class TileGroup {
  public:
   using Element = typename V::Element;
+  static constexpr int kPoints = Transform::kPoints, kTileRows = Transform::kOutputs;
   static constexpr int64_t kMost = 2 * V::rows;
   static constexpr int64_t kBlock = int64_t{V::lanes} * V::vectors;
 
@@ -111,9 +80,7 @@ class TileGroup {
   template <class Load>
   void transform(int64_t t, int64_t i, Load load) {
     typename V::Sum d[kPoints];
-    PIXELTIER_UNROLL
-    for (int k = 0; k < kPoints; k++) d[k] = load(k);
-    transform_patch<V>(d);
+    Transform::template patch<V>(load, d);
     PIXELTIER_UNROLL
     for (int k = 0; k < kPoints; k++) V::store(patch(k, t) + i, d[k]);
   }
@@ -132,10 +99,11 @@ class TileGroup {
       weight += depth_inputs * kVectors * V::lanes;
       occupancy += occupancy_runs(a_.conv.inputs);
     }
-    if (outputs.first + kVectors * V::lanes <= a_.conv.outputs)
-      store<kVectors, true>(outputs.first);
+    const bool full = outputs.first + kVectors * V::lanes <= a_.conv.outputs;
+    if (a_.conv.special())
+      full ? store<kVectors, true, true>(outputs.first) : store<kVectors, false, true>(outputs.first);
     else
-      store<kVectors, false>(outputs.first);
+      full ? store<kVectors, true, false>(outputs.first) : store<kVectors, false, false>(outputs.first);
   }
 
   template <int kVectors, int... kRows>
@@ -162,21 +130,24 @@ class TileGroup {
     }
   }
 
-  template <int kVectors, bool full>
+  template <int kVectors, bool full, bool special>
   void store(int64_t first_output) {
     PIXELTIER_UNROLL
     for (int v = 0; v < kVectors; v++) {
       const Epilogue<V, full> epilogue(a_.conv, first_output + v * V::lanes);
       for (int64_t t = 0; t < count_; t++) {
-        typename V::Sum m[kPoints], y[kTileRows];
-        PIXELTIER_UNROLL
-        for (int k = 0; k < kPoints; k++)
-          m[k] = V::floats(products_ + (k * kMost + t) * kBlock + v * V::lanes);
-        transform_products<V>(m, y);
+        typename V::Sum y[kTileRows];
+        const float* products = products_ + t * kBlock + v * V::lanes;
+        Transform::template products<V>([&](int k) { return V::floats(products + k * kMost * kBlock); }, y);
         const int32_t* to = a_.outputs + (first_ + t) * kTileRows;
         PIXELTIER_UNROLL
-        for (int k = 0; k < kTileRows; k++)
-          if (to[k] >= 0) epilogue.finish(to[k], y[k]);
+        for (int k = 0; k < kTileRows; k++) {
+          if (to[k] < 0) continue;
+          if constexpr (special)
+            epilogue.finish_special(to[k], y[k]);
+          else
+            epilogue.finish(to[k], y[k]);
+        }
       }
     }
   }
@@ -187,11 +158,12 @@ class TileGroup {
   Element* patches_;  // [point][tile][inputs, padded to whole vectors]
 };
 
-template <class V>
+template <class V, class Transform>
 bool run_winograd(const TileArguments& a, Range tiles) {
-  TileGroup<V> group(a);
+  using Group = TileGroup<V, Transform>;
+  Group group(a);
   const int64_t count = tiles.end - tiles.begin;
-  const int64_t groups = (count + TileGroup<V>::kMost - 1) / TileGroup<V>::kMost;
+  const int64_t groups = (count + Group::kMost - 1) / Group::kMost;
   bool valid = true;
   for (int64_t g = 0; g < groups; g++) {
     const int64_t begin = tiles.begin + count * g / groups, end = tiles.begin + count * (g + 1) / groups;
@@ -200,11 +172,19 @@ bool run_winograd(const TileArguments& a, Range tiles) {
   return valid;
 }
 
-// What a file of one instruction set exports.
+// The tiles that keep an element's precision: bfloat16 has too few digits for the larger ones.
 template <class V>
+bool run_any_winograd(const TileArguments& a, Range tiles) {
+  if constexpr (sizeof(typename V::Element) == sizeof(float))
+    if (a.conv.taps == Winograd4::kPoints) return run_winograd<V, Winograd4>(a, tiles);
+  return run_winograd<V, Winograd2>(a, tiles);
+}
+
+// What a file of one instruction set exports.
+template <RowVector V>
 constexpr RowKernel make_row_kernel(Isa isa, Element element) {
   return {isa,     element,      {V::lanes, V::vectors, V::depth, V::depth},
-          V::rows, &run_rows<V>, &run_winograd<V>,
+          V::rows, &run_rows<V>, &run_any_winograd<V>,
           &spin<V>};
 }
 

@@ -1,14 +1,18 @@
-// compose: a bicubic enlargement plus what a network adds, as bytes.
+// compose: a bicubic enlargement plus what a network adds, held to the input, as bytes.
 #include "pixeltier/compose.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "checks.h"
 
 namespace pixeltier {
 namespace {
+
+constexpr int64_t kLeastRows = 32, kMostRows = 128;  // of a band; the most bounds the scratch memory
 
 at::Tensor compose(const at::Tensor& x, const at::Tensor& pixels) {
   check_tensor(x, "x", 4, at::kFloat);
@@ -22,8 +26,15 @@ at::Tensor compose(const at::Tensor& x, const at::Tensor& pixels) {
   const auto* base = x.const_data_ptr<float>();
   const auto* added = pixels.const_data_ptr<float>();
   auto* to = image.mutable_data_ptr<uint8_t>();
-  at::parallel_for(0, grid.images * grid.height, 4, [&](int64_t begin, int64_t end) {
-    for (int64_t line = begin; line < end; line++) compose_line(base, added, grid, line, to);
+  // Neighbouring bands compute the rows between them twice: few bands, but some for each thread.
+  const int64_t rows = std::clamp<int64_t>(
+      (grid.images * grid.height + at::get_num_threads() - 1) / at::get_num_threads(), kLeastRows, kMostRows);
+  const int64_t bands = (grid.height + rows - 1) / rows;
+  at::parallel_for(0, grid.images * bands, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t band = begin; band < end; band++) {
+      const int64_t first = band % bands * rows;
+      compose_rows(base, added, grid, band / bands, first, std::min(first + rows, grid.height), to);
+    }
   });
   return image;
 }

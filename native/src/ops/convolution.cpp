@@ -150,16 +150,20 @@ void run_convolution(const PackedConvolution& c, const ConvArguments& arguments,
 TileArguments tile_arguments(const PackedConvolution& c, const at::Tensor& rows, const at::Tensor& table,
                              const at::Tensor& outputs, int64_t count) {
   check_tensor(outputs, "outputs", 2, at::kInt);
-  TORCH_CHECK_VALUE(table.size(1) == 16 && outputs.size(0) == table.size(0) && outputs.size(1) == 4,
-                    "tiles need a table [tiles, 16] and outputs [tiles, 4], got ", table.sizes(), " and ",
-                    outputs.sizes());
+  const int64_t side = tile_side(table.size(1));
+  TORCH_CHECK_VALUE(
+      side > 0 && outputs.size(0) == table.size(0) && outputs.size(1) == side * side,
+      "tiles need a table [tiles, 16] and outputs [tiles, 4], or [tiles, 36] and [tiles, 16], got ",
+      table.sizes(), " and ", outputs.sizes());
   const auto* to = outputs.const_data_ptr<int32_t>();
-  int64_t wanted = 0;
+  int32_t wanted = 0, least = 0, greatest = -1;
   for (int64_t i = 0; i < outputs.numel(); i++) {
-    TORCH_CHECK_INDEX(to[i] >= -1 && to[i] < count, "a tile's outputs must be rows 0 to ", count - 1,
-                      " or -1, got ", to[i]);
+    least = std::min(least, to[i]);
+    greatest = std::max(greatest, to[i]);
     wanted += to[i] >= 0;
   }
+  TORCH_CHECK_INDEX(least >= -1 && greatest < count, "a tile's outputs must be rows 0 to ", count - 1,
+                    " or -1, got ", least < -1 ? least : greatest);
   TORCH_CHECK_VALUE(wanted == count, "the tiles must name each of ", count, " output rows once, got ",
                     wanted);
   return {conv_arguments(c, rows, table), to};
@@ -167,7 +171,9 @@ TileArguments tile_arguments(const PackedConvolution& c, const at::Tensor& rows,
 
 void run_tiles(const PackedConvolution& c, const TileArguments& arguments, int64_t tiles) {
   const RowKernel& kernel = *c.kernel;
-  TORCH_CHECK_TYPE(kernel.run_tiles, "instruction set '", isa_name(kernel.isa), "' has no Winograd kernel");
+  TORCH_CHECK_TYPE(kernel.run_tiles, "instruction set '", instruction_set(kernel.isa).name,
+                   "' has no Winograd kernel");
+  TORCH_CHECK_TYPE(c.taps == 16 || kernel.element == Element::f32, "Winograd tiles of 4x4 need float32 rows");
   const int64_t groups = std::min<int64_t>(divide_up(tiles, kernel.rows), at::get_num_threads());
   std::atomic<bool> valid{true};
   at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "pixeltier/cpu_features.h"
+#include "pixeltier/instruction_sets.h"
 
 namespace pixeltier {
 

@@ -1,4 +1,4 @@
-// tile_table, child_tile_table: which rows the 2x2 tiles of a Winograd convolution read and write.
+// tile_table, child_tile_table: which rows the tiles of a Winograd convolution read and write.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -13,7 +13,8 @@ namespace pixeltier {
 namespace {
 
 std::tuple<at::Tensor, at::Tensor> tile_table_op(const at::Tensor& active, int64_t images, int64_t height,
-                                                 int64_t width, bool packed) {
+                                                 int64_t width, bool packed, int64_t size) {
+  TORCH_CHECK_VALUE(size == 2 || size == 4, "tiles are of 2x2 or 4x4, got size ", size);
   check_tensor(active, "active", 1, at::kInt);
   check_grid(images, height, width);
   const auto* cells = active.const_data_ptr<int32_t>();
@@ -25,10 +26,10 @@ std::tuple<at::Tensor, at::Tensor> tile_table_op(const at::Tensor& active, int64
   auto position = at::full({grid.cells()}, -1, active.options());
   auto* places = position.mutable_data_ptr<int32_t>();
   for (int64_t i = 0; i < count; i++) places[cells[i]] = static_cast<int32_t>(i);
-  const int64_t tiles = tile_table(places, count, grid, packed, nullptr, nullptr);
-  auto table = at::empty({tiles, 16}, active.options());
-  auto outputs = at::empty({tiles, 4}, active.options());
-  tile_table(places, count, grid, packed, table.mutable_data_ptr<int32_t>(),
+  const int64_t tiles = tile_table(places, count, grid, packed, size, nullptr, nullptr);
+  auto table = at::empty({tiles, (size + 2) * (size + 2)}, active.options());
+  auto outputs = at::empty({tiles, size * size}, active.options());
+  tile_table(places, count, grid, packed, size, table.mutable_data_ptr<int32_t>(),
              outputs.mutable_data_ptr<int32_t>());
   return {table, outputs};
 }
@@ -56,7 +57,8 @@ at::Tensor child_tile_table_op(const at::Tensor& parent) {
 
 TORCH_LIBRARY_FRAGMENT(pixeltier, m) {
   m.def(
-      "tile_table(Tensor active, SymInt images, SymInt height, SymInt width, bool packed) -> (Tensor, "
+      "tile_table(Tensor active, SymInt images, SymInt height, SymInt width, bool packed, int size) -> "
+      "(Tensor, "
       "Tensor)",
       {at::Tag::pt2_compliant_tag});
   m.impl("tile_table", c10::DispatchKey::CPU, TORCH_FN(pixeltier::tile_table_op));

@@ -1,4 +1,4 @@
-// winograd_conv2d, winograd_conv2d_scatter_: sparse_conv2d and sparse_conv2d_scatter_ in 2x2 tiles.
+// winograd_conv2d, winograd_conv2d_scatter_: sparse_conv2d and sparse_conv2d_scatter_ in tiles.
 #include <torch/library.h>
 
 #include "checks.h"
@@ -46,8 +46,9 @@ void winograd_conv2d_scatter_(at::Tensor& trunk, const at::Tensor& rows, const a
   run_tiles(c, arguments, table.size(0));
 }
 
-bool has_winograd(at::ScalarType dtype, std::string isa) {
-  return require_kernel(isa, dtype).run_tiles != nullptr;
+bool has_winograd(at::ScalarType dtype, std::string isa, int64_t tile) {
+  const RowKernel& kernel = require_kernel(isa, dtype);
+  return kernel.run_tiles && (tile == 2 || (tile == 4 && kernel.element == Element::f32));
 }
 
 }  // namespace
@@ -64,5 +65,5 @@ TORCH_LIBRARY_FRAGMENT(pixeltier, m) {
       "weight, Tensor? bias, Tensor? slope, Tensor active, int outputs, str isa) -> ()",
       {at::Tag::pt2_compliant_tag});
   m.impl("winograd_conv2d_scatter_", c10::DispatchKey::CPU, TORCH_FN(pixeltier::winograd_conv2d_scatter_));
-  m.def("has_winograd(ScalarType dtype, str isa) -> bool", pixeltier::has_winograd);
+  m.def("has_winograd(ScalarType dtype, str isa, int tile) -> bool", pixeltier::has_winograd);
 }

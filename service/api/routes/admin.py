@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api import admin_schemas as schemas
-from service.api.admin_requests import (
+from pixeltier.service.api import admin_schemas as schemas
+from pixeltier.service.api.admin_requests import (
     MEDIA_TYPES,
     Operator,
     expected_version,
@@ -20,18 +20,18 @@ from service.api.admin_requests import (
     refused,
     tag,
 )
-from service.api.context import AppContext, Context
-from service.api.problems import Problem, ProblemError, documented
-from service.api.record import record_of
-from service.catalogue import Model
-from service.tasks import Task
-from service.tiers import schema
-from service.tiers.goals import Resolved
-from service.tiers.history import Kind
-from service.tiers.patch import apply, differences
-from service.tiers.prediction import predict
-from service.tiers.schema import TierTable, TierTableError
-from service.tiers.store import (
+from pixeltier.service.api.context import AppContext, Context
+from pixeltier.service.catalogue import Model
+from pixeltier.service.operations.prediction import predict
+from pixeltier.service.problems import Problem, ProblemError, documented
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.record import record_of
+from pixeltier.service.tiers import schema
+from pixeltier.service.tiers.goals import Resolved
+from pixeltier.service.tiers.history import Kind
+from pixeltier.service.tiers.patch import apply, differences
+from pixeltier.service.tiers.schema import TierTable, TierTableError
+from pixeltier.service.tiers.store import (
     Change,
     ConflictError,
     Make,
@@ -48,7 +48,9 @@ ETAG = {"ETag": {"description": "The version in quotes.", "schema": {"type": "st
 ACCESS_PROBLEMS = documented(Problem.UNAUTHORIZED, Problem.NOT_FOUND)
 """What every admin route may answer."""
 
-BODY_PROBLEMS = documented(Problem.PAYLOAD_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.VALIDATION)
+BODY_PROBLEMS = documented(
+    Problem.BAD_REQUEST, Problem.PAYLOAD_TOO_LARGE, Problem.UNSUPPORTED_DOCUMENT_TYPE, Problem.VALIDATION
+)
 
 CHANGE_PROBLEMS = {
     **ACCESS_PROBLEMS,
@@ -63,7 +65,16 @@ _TABLE: dict[int | str, dict[str, Any]] = {
 IfMatch = Annotated[
     str | None, Header(description="The ETag that the change is based on, or *.", examples=['"3"'])
 ]
-Reason = Annotated[str | None, Header(description="Why, for the audit trail; or `reason` in the body.")]
+Reason = Annotated[
+    str | None,
+    Header(description="Why, for the audit trail; or `reason` in the body. One of them is required."),
+]
+RollbackReason = Annotated[
+    str | None,
+    Header(
+        description="Why, for the audit trail; or `reason` in the body. Without, the version gone back to."
+    ),
+]
 
 
 def _body(name: str, *, types: Any = ("application/json",), required: bool = True) -> dict[str, Any]:
@@ -113,7 +124,7 @@ async def put_tiers(
     del if_match, x_change_reason
     expected = expected_version(request, context.tiers.snapshot.version)
     body = await read_change(request)
-    why = _why(request, operator, "put", body.reason)
+    why = _why(request, operator, "put", _given(body.reason))
     return await _change(request, context, lambda _: schema.validate(body.content), why, expected)
 
 
@@ -135,7 +146,7 @@ async def patch_tiers(
     del if_match, x_change_reason
     expected = expected_version(request, context.tiers.snapshot.version)
     body = await read_change(request)
-    why = _why(request, operator, "patch", body.reason)
+    why = _why(request, operator, "patch", _given(body.reason))
     return await _change(request, context, lambda table: _patched(table, body.content), why, expected)
 
 
@@ -151,7 +162,7 @@ async def roll_back(
     context: Context,
     operator: Operator,
     if_match: IfMatch = None,
-    x_change_reason: Reason = None,
+    x_change_reason: RollbackReason = None,
 ) -> Response:
     """Make a new version of an old one's document: the one before the version in force, unless another is named."""
     del if_match, x_change_reason
@@ -172,7 +183,7 @@ async def roll_back(
         record = context.tiers.version(wanted)
     except UnknownVersionError as error:
         raise ProblemError(Problem.NOT_FOUND, str(error)) from error
-    why = _why(request, operator, "rollback", body.reason or f"back to version {wanted}")
+    why = _why(request, operator, "rollback", body.reason.strip() or f"back to version {wanted}")
     return await _change(
         request, context, lambda _: schema.validate(record.document), why, expected, kept=record.thresholds
     )
@@ -238,10 +249,10 @@ def _forecast(
     context: AppContext, model: Model, tier: str, current: Resolved | None, proposed: Resolved
 ) -> schemas.DryRunModelDocument:
     seen = context.desk.recent.images(model.task)
-    slot_ms = partial(context.pool.predict_ms, model.task)
+    worker_ms = partial(context.pool.predict_ms, model.task)
 
     def of(resolved: Resolved) -> schemas.ForecastDocument:
-        recent = schemas.RecentDocument.of_prediction(predict(seen, tier, resolved, slot_ms))
+        recent = schemas.RecentDocument.of_prediction(predict(seen, tier, resolved, worker_ms))
         return schemas.ForecastDocument(
             recent=recent, **schemas.resolved_values(resolved, model.expectations)
         )
@@ -279,6 +290,15 @@ async def _change(
 
 def _patched(table: TierTable, patch: Mapping[str, Any]) -> TierTable:
     return schema.validate(apply(table.document(), patch))
+
+
+def _given(reason: str) -> str:
+    """The reason; raises ProblemError validation where there is none: every change in the audit trail says why."""
+    if not reason.strip():
+        raise refused(
+            "reason", "say why, for the audit trail: `reason` in the body, or the header X-Change-Reason"
+        )
+    return reason
 
 
 def _why(request: Request, operator: str, kind: Kind, reason: str) -> Change:

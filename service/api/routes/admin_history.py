@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from service.api import admin_schemas as schemas
-from service.api.admin_requests import Operator
-from service.api.context import Context
-from service.api.problems import Problem, ProblemError, documented
-from service.api.routes.admin import ACCESS_PROBLEMS
-from service.tiers.history import VersionRecord
-from service.tiers.patch import differences
-from service.tiers.store import TierStore, UnknownVersionError
+from pixeltier.service.api import admin_schemas as schemas
+from pixeltier.service.api.admin_requests import Operator
+from pixeltier.service.api.context import Context
+from pixeltier.service.api.routes.admin import ACCESS_PROBLEMS
+from pixeltier.service.problems import Problem, ProblemError, documented
+from pixeltier.service.tiers.history import VersionRecord
+from pixeltier.service.tiers.patch import differences
+from pixeltier.service.tiers.store import TierStore, UnknownVersionError
 
 router = APIRouter(tags=["admin"])
 

@@ -7,16 +7,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.api import admin_schemas as schemas
-from service.api.admin_requests import Operator
-from service.api.context import AppContext, Context
-from service.api.problems import Problem, documented
-from service.api.routes.admin import ACCESS_PROBLEMS
-from service.tasks import CUSTOM_TIER, Task
-from service.tiers.brownout import deepest
-from service.tiers.history import now
-from service.tiers.prediction import quantile
-from service.tiers.recent import LONGEST_WINDOW_S, SeenRequest
+from pixeltier.service.api import admin_schemas as schemas
+from pixeltier.service.api.admin_requests import Operator
+from pixeltier.service.api.context import AppContext, Context
+from pixeltier.service.api.routes.admin import ACCESS_PROBLEMS
+from pixeltier.service.operations.prediction import quantile
+from pixeltier.service.operations.recent import LONGEST_WINDOW_S, SeenRequest
+from pixeltier.service.problems import Problem, documented
+from pixeltier.service.tasks import CUSTOM_TIER, Task
+from pixeltier.service.tiers.falls import deepest
+from pixeltier.service.tiers.history import now
 
 router = APIRouter(tags=["admin"])
 
@@ -78,7 +78,7 @@ def _pool(context: AppContext) -> schemas.LivePoolDocument:
         queue_depth=report.queue_depth,
         queue_limit=report.queue_limit,
         wait_estimate_s=round(report.wait_estimate_s, 4),
-        slots={slot.name: slot.state.value for slot in report.slots},
+        slots={worker.name: worker.state.value for worker in report.workers},
     )
 
 

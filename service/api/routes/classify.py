@@ -6,16 +6,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.context import Context
-from service.api.negotiate import choose
-from service.api.openapi import IMAGE_BODY, INFERENCE_PROBLEMS, RESULT_HEADERS
-from service.api.parameters import ClassifyHeaders, ClassifyQuery, documented, read
-from service.api.perform import perform
-from service.api.problems import Problem, ProblemError
-from service.api.record import record_of
-from service.api.schemas import ClassifyDocument, ImportanceDocument, Prediction, meta
-from service.tasks import Task
-from service.worker.messages import ClassifyAnswer, ClassifyJob
+from pixeltier.service.api.context import Context
+from pixeltier.service.api.negotiate import accept_of, choose
+from pixeltier.service.api.openapi import INFERENCE_PROBLEMS, RESULT_HEADERS, image_body
+from pixeltier.service.api.parameters import ClassifyHeaders, ClassifyQuery, Options, documented, read
+from pixeltier.service.api.perform import MakeJob, perform
+from pixeltier.service.api.schemas import ClassifyDocument, ImportanceDocument, Prediction, meta
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.record import record_of
+from pixeltier.service.work.messages import ClassifyAnswer, ClassifyJob
 
 router = APIRouter(tags=["inference"])
 
@@ -30,24 +30,27 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     summary="Name what an image shows",
     response_class=Response,
     responses=_RESPONSES,
-    openapi_extra=documented(ClassifyQuery, ClassifyHeaders) | IMAGE_BODY,
+    openapi_extra=documented(ClassifyQuery, ClassifyHeaders) | image_body(ClassifyQuery),
 )
 async def classify(request: Request, context: Context) -> Response:
     """Classify an image into the 1000 classes of ImageNet, at a tier or a threshold."""
-    if choose(request.headers.get("accept"), ("application/json",)) is None:
+    if choose(accept_of(request), ("application/json",)) is None:
         raise ProblemError(Problem.NOT_ACCEPTABLE, "classification answers application/json")
-    options = read(request, ClassifyQuery, ClassifyHeaders)
+    given = read(request, ClassifyQuery, ClassifyHeaders)
 
-    def job(body: bytes, threshold: float) -> ClassifyJob:
-        return ClassifyJob(
-            body=body,
-            threshold=threshold,
-            top_k=options.top_k,
-            importance=options.include == "importance",
-            max_pixels=context.settings.classify_max_pixels,
-        )
+    def make_job(options: Options) -> MakeJob:
+        def job(body: bytes, threshold: float) -> ClassifyJob:
+            return ClassifyJob(
+                body=body,
+                threshold=threshold,
+                top_k=options.top_k,
+                importance=options.include == "importance",
+                max_pixels=context.settings.classify_max_pixels,
+            )
 
-    answer = await perform(request, context, Task.CLASSIFY, options, job)
+        return job
+
+    answer = await perform(request, context, Task.CLASSIFY, given, make_job)
     if not isinstance(answer, ClassifyAnswer):
         raise TypeError(f"a classify job answered with {type(answer).__name__}")
     shown = answer.importance

@@ -5,7 +5,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.console import assets
+from pixeltier.service.api.etags import is_known
+from pixeltier.service.console import assets
 
 router = APIRouter(include_in_schema=False)
 
@@ -58,8 +59,7 @@ async def file(request: Request, digest: str, path: str) -> Response:
 
 def _send(request: Request, asset: assets.Asset, caching: str) -> Response:
     headers = {**_GUARDS, "Cache-Control": caching, "ETag": asset.etag, "Vary": "Accept-Encoding"}
-    known = request.headers.get("if-none-match", "")
-    if asset.etag in {tag.strip().removeprefix("W/") for tag in known.split(",")}:
+    if is_known(request, asset.etag.strip('"')):
         return Response(status_code=304, headers=headers)
     if asset.gzipped is not None and _accepts_gzip(request):
         return Response(

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from service.api.docs_page import render
+from pixeltier.service.api.docs_page import render
 
 router = APIRouter(include_in_schema=False)
 

@@ -5,9 +5,9 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from service import __version__
-from service.api.context import Context
-from service.api.problems import Problem, ProblemError, documented
+from pixeltier.service import __version__
+from pixeltier.service.api.context import Context
+from pixeltier.service.problems import Problem, ProblemError, documented
 
 router = APIRouter(tags=["health"])
 
@@ -42,5 +42,5 @@ async def readyz(context: Context) -> ReadyDocument:
     if not report.ready:
         raise ProblemError(Problem.NOT_READY, report.why_not, retry_after_s=1)
     return ReadyDocument(
-        slots={slot.name: slot.state.value for slot in report.slots}, queue_depth=report.queue_depth
+        slots={worker.name: worker.state.value for worker in report.workers}, queue_depth=report.queue_depth
     )

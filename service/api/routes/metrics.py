@@ -4,7 +4,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.context import Context
+from pixeltier.service.api.context import Context
+from pixeltier.service.api.negotiate import accept_of
 
 router = APIRouter(tags=["health"])
 
@@ -24,5 +25,5 @@ _TEXT = {"schema": {"type": "string"}}
 )
 async def metrics(request: Request, context: Context) -> Response:
     """Expose all metrics."""
-    body, content_type = context.metrics.expose(request.headers.get("accept", ""))
+    body, content_type = context.metrics.expose(accept_of(request) or "")
     return Response(body, headers={"Content-Type": content_type})

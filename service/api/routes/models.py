@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from service.api.context import Context
-from service.tasks import Task
+from pixeltier.service.api.context import Context
+from pixeltier.service.tasks import Task
 
 router = APIRouter(tags=["catalogue"])
 

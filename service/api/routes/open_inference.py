@@ -1,121 +1,69 @@
-"""Open Inference Protocol v2 (KServe, Triton): /v2. Errors here are `{"error": "..."}`."""
+"""Open Inference Protocol v2 (KServe, Triton): the server and inference. Errors here are `{"error": "..."}`.
+
+What is asked about models stands in `open_inference_models`.
+"""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi import APIRouter, Depends, Header
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service import __version__
-from service.api import tensors
-from service.api.access import Limits
-from service.api.body import read_bytes
-from service.api.context import AppContext, Context
-from service.api.parameters import (
-    ClassifyHeaders,
-    ClassifyQuery,
-    Options,
-    SuperResolveHeaders,
-    SuperResolveQuery,
-    merge,
-    resolve,
+from pixeltier.service.api import tensors
+from pixeltier.service.api.access import Limits
+from pixeltier.service.api.body import read_bytes
+from pixeltier.service.api.context import AppContext, Context
+from pixeltier.service.api.open_inference_options import read_options
+from pixeltier.service.api.open_inference_schemas import OUTPUTS, ErrorDocument, InferDocument, ServerDocument
+from pixeltier.service.api.parameters import Options, resolve
+from pixeltier.service.api.perform import deadline_of, in_time, submit
+from pixeltier.service.api.served_model import ServedModel, ServedVersion, refuse_query
+from pixeltier.service.api.tensors import JSON_OVERHEAD, InferRequest, Tensor, TensorError
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.record import RequestRecord, record_of
+from pixeltier.service.work.messages import (
+    ClassifyAnswer,
+    ClassifyJob,
+    Job,
+    SuperResolveAnswer,
+    SuperResolveJob,
 )
-from service.api.perform import deadline_of, in_time, submit
-from service.api.problems import FieldError, Problem, ProblemError
-from service.api.record import RequestRecord, record_of
-from service.api.tensors import JSON_OVERHEAD, InferRequest, Tensor, TensorError
-from service.tasks import Task
-from service.worker.messages import ClassifyAnswer, ClassifyJob, Job, SuperResolveAnswer, SuperResolveJob
 
 router = APIRouter(tags=["open inference"])
-
-PROTOCOL_PARAMETERS = frozenset(
-    {"binary_data_output", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end", "headers"}
-)
-"""Keys that the protocol's clients put among the parameters; ours are those of the query of /v1."""
 
 OFF_LOOP_BYTES = 256 * 1024
 """Larger JSON is parsed in a thread: base64 and JSON of megabytes would hold up every other request."""
 
+CLASSIFIED = "probabilities"
+"""The output that may be had as classification."""
 
-class ErrorDocument(BaseModel):
-    """The body of every error below /v2."""
-
-    error: str = Field(examples=["unknown-tier: there is no tier 'turbo'; the tiers are exact, high, ..."])
-
-
-class ServerDocument(BaseModel):
-    """What this server is."""
-
-    name: str = "pixeltier"
-    version: str = __version__
-    extensions: list[str] = ["binary_tensor_data"]
+MAX_CLASSES = 1000
+"""As `top_k`; a classification of more classes names these."""
 
 
-class TensorDocument(BaseModel):
-    """What a tensor looks like."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelDocument(BaseModel):
-    """What a model takes and gives."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    name: str = Field(examples=["classify"])
-    versions: list[str] = Field(examples=[["2026.11.0"]])
-    platform: str = "pixeltier"
-    inputs: list[TensorDocument]
-    outputs: list[TensorDocument]
-
-
-class InferDocument(BaseModel):
-    """An answer without binary data."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    model_name: str
-    model_version: str
-    id: str | None = None
-    parameters: dict[str, Any] = Field(description="Tier, threshold and MACs of the answer.")
-    outputs: list[dict[str, Any]]
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI `responses` in the protocol's own form."""
     return {status: {"model": ErrorDocument} for status in statuses}
 
 
-_INPUTS = [TensorDocument(name="image", datatype="BYTES", shape=[1])]
-_MAP = TensorDocument(name="importance", datatype="FP32", shape=[-1, -1])
-_OUTPUTS = {
-    Task.CLASSIFY: [
-        TensorDocument(name="labels", datatype="BYTES", shape=[1, -1]),
-        TensorDocument(name="indices", datatype="INT32", shape=[1, -1]),
-        TensorDocument(name="probabilities", datatype="FP32", shape=[1, -1]),
-        _MAP,
-    ],
-    Task.SUPER_RESOLVE: [TensorDocument(name="image", datatype="BYTES", shape=[1]), _MAP],
-}
+def check_ready(context: AppContext) -> None:
+    """Raise the problem not-ready unless the service takes work."""
+    report = context.pool.report()
+    if not report.ready:
+        raise ProblemError(Problem.NOT_READY, report.why_not, retry_after_s=1)
 
 
-def _task(name: str) -> Task:
-    try:
-        return Task(name)
-    except ValueError:
-        known = ", ".join(task.value for task in Task)
-        raise ProblemError(
-            Problem.NOT_FOUND, f"there is no model {name[:64]!r}; the models are {known}"
-        ) from None
-
-
-@router.get("/v2", summary="Server metadata")
+@router.get(
+    "/v2",
+    summary="Server metadata",
+    responses=documented_errors(422),
+    dependencies=[Depends(refuse_query)],
+)
 async def server() -> ServerDocument:
-    """Name, version and extensions."""
+    """Name, version and the extensions that are served whole."""
     return ServerDocument()
 
 
@@ -125,65 +73,58 @@ async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-def _check_ready(context: AppContext) -> None:
-    report = context.pool.report()
-    if not report.ready:
-        raise ProblemError(Problem.NOT_READY, report.why_not, retry_after_s=1)
-
-
-@router.get("/v2/health/ready", summary="Does the service take work?", responses=_errors(503))
+@router.get("/v2/health/ready", summary="Does the service take work?", responses=documented_errors(503))
 async def ready(context: Context) -> dict[str, bool]:
     """As /readyz."""
-    _check_ready(context)
+    check_ready(context)
     return {"ready": True}
 
 
-@router.get("/v2/models/{model}", summary="Model metadata", responses=_errors(404, 422))
-async def model_metadata(model: str, context: Context) -> ModelDocument:
-    """Tensors a model takes and gives."""
-    task = _task(model)
-    version = context.catalogue.models[task].version
-    return ModelDocument(name=task.value, versions=[version], inputs=_INPUTS, outputs=_OUTPUTS[task])
-
-
-@router.get("/v2/models/{model}/ready", summary="Does the model take work?", responses=_errors(404, 422, 503))
-async def model_ready(model: str, context: Context) -> dict[str, Any]:
-    """As /readyz, for a model that exists."""
-    task = _task(model)
-    _check_ready(context)
-    return {"name": task.value, "ready": True}
-
-
-@router.post(
-    "/v2/models/{model}/infer",
-    summary="Run a model on one image",
-    response_class=Response,
-    responses={
+_INFER: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
         200: {
             "model": InferDocument,
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         },
-        **_errors(401, 403, 404, 413, 422, 429, 500, 503, 504),
+        **documented_errors(400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504),
     },
-    openapi_extra={
+    "openapi_extra": {
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}}},
         }
     },
-)
+}
+HeaderLength = Annotated[str | None, Header()]
+
+
+@router.post("/v2/models/{model}/infer", summary="Run a model on one image", **_INFER)
 async def infer(
-    model: str,
+    task: ServedModel,
     request: Request,
     context: Context,
-    inference_header_content_length: Annotated[str | None, Header()] = None,
+    inference_header_content_length: HeaderLength = None,
 ) -> Response:
     """One BYTES tensor `image` of shape [1]; `parameters` are those of the query of /v1."""
-    task = _task(model)
-    record = record_of(request)
-    record.task = task
+    return await _admitted(request, context, task, inference_header_content_length)
+
+
+@router.post("/v2/models/{model}/versions/{version}/infer", summary="Run a version on one image", **_INFER)
+async def infer_version(
+    task: ServedVersion,
+    request: Request,
+    context: Context,
+    inference_header_content_length: HeaderLength = None,
+) -> Response:
+    """As without the version, which must be the one in force."""
+    return await _admitted(request, context, task, inference_header_content_length)
+
+
+async def _admitted(request: Request, context: AppContext, task: Task, header_length: str | None) -> Response:
+    record_of(request).task = task
     with context.access.admit(request) as limits:
-        return await _infer(request, context, task, inference_header_content_length, limits)
+        return await _infer(request, context, task, header_length, limits)
 
 
 async def _infer(
@@ -196,13 +137,20 @@ async def _infer(
             asked, image = await asyncio.to_thread(tensors.parse, body, header_length)
         else:
             asked, image = tensors.parse(body, header_length)
-        options = _options(task, asked, request)
-        resolve(options, context.tiers.snapshot, task)
-        job = _make_job(task, options, context)
-        answer = await submit(request, context, task, options, job, image, limits)
-        outputs = tensors.select(asked, _tensors(answer, context))
+        _check(asked, task, context)
     except TensorError as error:
         raise ProblemError(Problem.VALIDATION, str(error)) from error
+    options, protocol = read_options(task, asked, request)
+    resolve(options, context.tiers.snapshot, task)
+    classes = min(MAX_CLASSES, max(options.top_k, tensors.classification_count(asked)))
+    job = _make_job(task, options, classes, context)
+    answer = await submit(request, context, task, options, job, image, limits)
+    outputs = tensors.select(
+        asked,
+        _tensors(answer, context, options.top_k),
+        binary_by_default=protocol.binary_data_output,
+        classify=_classifier(answer, context),
+    )
     document = {
         "model_name": task.value,
         "model_version": context.catalogue.models[task].version,
@@ -213,39 +161,26 @@ async def _infer(
     return Response(content, headers=headers)
 
 
-def _options(task: Task, asked: InferRequest, request: Request) -> Options:
-    """The protocol's `parameters` are our query; `timeout` (microseconds) is our deadline."""
-    ours = {name: value for name, value in asked.parameters.items() if name not in PROTOCOL_PARAMETERS}
-    if any(output.name == "importance" for output in asked.outputs or ()):
-        ours["include"] = "importance"
-    timeout_ms = request.headers.get("x-request-timeout-ms")
-    timeout_us = asked.parameters.get("timeout")
-    if timeout_ms is None and timeout_us is not None:
-        timeout_ms = str(max(1, int(timeout_us) // 1000)) if str(timeout_us).isdecimal() else str(timeout_us)
-    try:
-        if task is Task.CLASSIFY:
-            headers = ClassifyHeaders.model_validate({"x_request_timeout_ms": timeout_ms})
-            return merge(ClassifyQuery.model_validate(ours), headers)
-        return merge(
-            SuperResolveQuery.model_validate(ours),
-            SuperResolveHeaders.model_validate({"x_request_timeout_ms": timeout_ms}),
-        )
-    except ValidationError as error:
-        errors = [
-            FieldError(field=".".join(("parameters", *map(str, one["loc"]))), message=one["msg"])
-            for one in error.errors()
-        ]
-        detail = "; ".join(f"{one.field}: {one.message}" for one in errors)
-        raise ProblemError(Problem.VALIDATION, detail[:1000], errors=errors) from error
+def _check(asked: InferRequest, task: Task, context: AppContext) -> None:
+    """Before anything is computed: what the request names is what there is."""
+    version = context.catalogue.models[task].version
+    for key, given, served in (
+        ("model_name", asked.model_name, task.value),
+        ("model_version", asked.model_version, version),
+    ):
+        if given not in (None, "", served):
+            raise TensorError(f"{key}: the body says {given[:64]!r}, the URL names {served!r}")
+    known = [output.name for output in OUTPUTS[task]]
+    tensors.check_outputs(asked, known, CLASSIFIED if CLASSIFIED in known else None)
 
 
-def _make_job(task: Task, options: Options, context: AppContext) -> Any:
+def _make_job(task: Task, options: Options, classes: int, context: AppContext) -> Any:
     settings = context.settings
     importance = options.include == "importance"
 
     def job(body: bytes, threshold: float) -> Job:
         if task is Task.CLASSIFY:
-            return ClassifyJob(body, threshold, options.top_k, importance, settings.classify_max_pixels)
+            return ClassifyJob(body, threshold, classes, importance, settings.classify_max_pixels)
         return SuperResolveJob(
             body=body,
             threshold=threshold,
@@ -259,16 +194,15 @@ def _make_job(task: Task, options: Options, context: AppContext) -> Any:
     return job
 
 
-def _tensors(answer: ClassifyAnswer | SuperResolveAnswer, context: AppContext) -> list[Tensor]:
+def _tensors(answer: ClassifyAnswer | SuperResolveAnswer, context: AppContext, top_k: int) -> list[Tensor]:
     found: list[Tensor] = []
     if isinstance(answer, ClassifyAnswer):
-        shape = [1, len(answer.predictions)]
+        best = answer.predictions[:top_k]
+        shape = [1, len(best)]
         found += [
-            Tensor(
-                "labels", "BYTES", shape, [context.catalogue.label(index) for index, _ in answer.predictions]
-            ),
-            Tensor("indices", "INT32", shape, [index for index, _ in answer.predictions]),
-            Tensor("probabilities", "FP32", shape, [probability for _, probability in answer.predictions]),
+            Tensor("labels", "BYTES", shape, [context.catalogue.label(index) for index, _ in best]),
+            Tensor("indices", "INT32", shape, [index for index, _ in best]),
+            Tensor(CLASSIFIED, "FP32", shape, [probability for _, probability in best]),
         ]
     else:
         found.append(Tensor("image", "BYTES", [1], [answer.body]))
@@ -277,6 +211,21 @@ def _tensors(answer: ClassifyAnswer | SuperResolveAnswer, context: AppContext) -
         values = [value for row in shown.values for value in row]
         found.append(Tensor("importance", "FP32", [shown.height, shown.width], values))
     return found
+
+
+def _classifier(
+    answer: ClassifyAnswer | SuperResolveAnswer, context: AppContext
+) -> Callable[[str, int], Tensor] | None:
+    """The classification extension: the best classes as strings `value:index:label`."""
+    if not isinstance(answer, ClassifyAnswer):
+        return None
+
+    def classify(output: str, count: int) -> Tensor:
+        best = answer.predictions[:count]
+        strings = [f"{value:f}:{index}:{context.catalogue.label(index)}" for index, value in best]
+        return Tensor(output, "BYTES", [1, len(strings)], strings)
+
+    return classify
 
 
 def _parameters(record: RequestRecord) -> dict[str, Any]:

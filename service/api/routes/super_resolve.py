@@ -10,16 +10,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api.context import Context
-from service.api.negotiate import choose
-from service.api.openapi import IMAGE_BODY, INFERENCE_PROBLEMS, RESULT_HEADERS
-from service.api.parameters import Options, SuperResolveHeaders, SuperResolveQuery, documented, read
-from service.api.perform import perform
-from service.api.problems import Problem, ProblemError
-from service.api.record import record_of
-from service.api.schemas import AnswerMeta, SuperResolveDocument, meta
-from service.tasks import Task
-from service.worker.messages import ImportanceMap, OutputFormat, SuperResolveAnswer, SuperResolveJob
+from pixeltier.service.api.context import Context
+from pixeltier.service.api.negotiate import accept_of, choose
+from pixeltier.service.api.openapi import INFERENCE_PROBLEMS, RESULT_HEADERS, image_body
+from pixeltier.service.api.parameters import Options, SuperResolveHeaders, SuperResolveQuery, documented, read
+from pixeltier.service.api.perform import MakeJob, perform
+from pixeltier.service.api.schemas import AnswerMeta, SuperResolveDocument, meta
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.record import record_of
+from pixeltier.service.work.messages import ImportanceMap, OutputFormat, SuperResolveAnswer, SuperResolveJob
 
 router = APIRouter(tags=["inference"])
 
@@ -44,26 +44,30 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     summary="Enlarge an image four times",
     response_class=Response,
     responses=_RESPONSES,
-    openapi_extra=documented(SuperResolveQuery, SuperResolveHeaders) | IMAGE_BODY,
+    openapi_extra=documented(SuperResolveQuery, SuperResolveHeaders) | image_body(SuperResolveQuery),
 )
 async def super_resolve(request: Request, context: Context) -> Response:
     """Super-resolve an image at a tier or a threshold; format by `format` or by Accept."""
-    options = read(request, SuperResolveQuery, SuperResolveHeaders)
-    format_ = _format(options, request.headers.get("accept"))
+    given = read(request, SuperResolveQuery, SuperResolveHeaders)
     settings = context.settings
 
-    def job(body: bytes, threshold: float) -> SuperResolveJob:
-        return SuperResolveJob(
-            body=body,
-            threshold=threshold,
-            format=format_,
-            quality=options.quality,
-            importance=options.include == "importance",
-            max_pixels=settings.sr_max_pixels,
-            max_output_pixels=settings.sr_max_output_pixels,
-        )
+    def make_job(options: Options) -> MakeJob:
+        format_ = _format(options, accept_of(request))
 
-    answer = await perform(request, context, Task.SUPER_RESOLVE, options, job)
+        def job(body: bytes, threshold: float) -> SuperResolveJob:
+            return SuperResolveJob(
+                body=body,
+                threshold=threshold,
+                format=format_,
+                quality=options.quality,
+                importance=options.include == "importance",
+                max_pixels=settings.sr_max_pixels,
+                max_output_pixels=settings.sr_max_output_pixels,
+            )
+
+        return job
+
+    answer = await perform(request, context, Task.SUPER_RESOLVE, given, make_job)
     if not isinstance(answer, SuperResolveAnswer):
         raise TypeError(f"a super-resolve job answered with {type(answer).__name__}")
     vary = {"Vary": "Accept"}

@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from service.api.context import Context
-from service.catalogue import Model
-from service.tasks import Task
-from service.tiers.schema import Tier, json_schema
-from service.tiers.store import Snapshot
+from pixeltier.service.api.context import Context
+from pixeltier.service.catalogue import Model
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers.schema import Tier, json_schema
+from pixeltier.service.tiers.store import Snapshot
 
 router = APIRouter(tags=["catalogue"])
 

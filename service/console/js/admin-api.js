@@ -27,7 +27,7 @@ export const patch = async (changes, reason, version) =>
 
 export const dryRun = (changes) => call("tiers:dry-run", { method: "POST", body: { patch: changes } });
 
-export const rollback = async (to, reason, version) => tableOf(await call("tiers:rollback", { method: "POST", body: { version: to, reason }, version }));
+export const rollback = async (to, reason, version) => tableOf(await call("tiers:rollback", { method: "POST", body: { version: to, ...(reason ? { reason } : {}) }, version }));
 
 export const versions = async (limit, before) => {
   const answer = await call(`versions?limit=${limit}${before ? `&before=${before}` : ""}`);

@@ -14,10 +14,12 @@ export async function tiers() {
   return body;
 }
 
-/** Cells along a window's side, by task, as the models' cards say. */
+/** By task, as the models' cards say: cells along a window's side, and whether the best one always runs. */
 export async function windows() {
   const { body } = await askJson("v1/models");
-  return Object.fromEntries((Array.isArray(body.models) ? body.models : []).map((model) => [model?.task, Number(model?.card?.window) || null]));
+  const models = Array.isArray(body.models) ? body.models : [];
+  const told = (card) => ({ side: Number(card?.window) || null, keepBest: card?.architecture?.base_answers === 0 });
+  return Object.fromEntries(models.map((model) => [model?.task, told(model?.card)]));
 }
 
 /** {ready, detail, slots}: a service that is not ready is an answer, not an error. */

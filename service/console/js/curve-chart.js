@@ -3,6 +3,8 @@
 import { el, fill, svg } from "./dom.js";
 import { expectation, thresholdFor } from "./curve.js";
 import { metric, percent, threshold as shown } from "./format.js";
+import { spread } from "./spread.js";
+import { keyedThreshold, rounded } from "./threshold-keys.js";
 
 const SIZE = { width: 640, height: 280, left: 50, right: 20, top: 26, bottom: 40 };
 
@@ -94,8 +96,7 @@ export function createCurveChart(moved) {
     // Handles stay the same elements while they move, or they would lose focus and pointer.
     for (const name of handles.keys()) if (!state.tiers.some((tier) => tier.name === name)) handles.delete(name);
     const nodes = state.tiers.map(update);
-    spreadLabels();
-    const fixedNodes = svg("g", { "aria-hidden": "true" }, ...axes(), line, ...dots, ...ghosts);
+    const fixedNodes = svg("g", { "aria-hidden": "true" }, ...axes(), line, ...dots, ...ghosts, ...spreadLabels());
     const kept = root.querySelector("g.handles") ?? svg("g", { class: "handles" });
     if (kept.childNodes.length !== nodes.length || nodes.some((node, index) => kept.childNodes[index] !== node)) fill(kept, nodes);
     root.querySelector("g:not(.handles)[aria-hidden]")?.remove();
@@ -107,7 +108,7 @@ export function createCurveChart(moved) {
     let node = handles.get(tier.name);
     if (!node) {
       node = svg("g", { class: "handle", role: "slider", tabindex: "0", "aria-label": `${tier.name}: threshold`, "data-tier": tier.name, on: { keydown: (event) => keyed(event, tier.name), pointerdown: (event) => grabbed(event, tier.name) } });
-      node.append(svg("circle", { class: "hit", r: 18 }), svg("circle", { class: "knob", r: 7 }), svg("text", { class: "knob-label", "text-anchor": "middle" }, tier.name));
+      node.append(svg("circle", { class: "hit", r: 22 }), svg("circle", { class: "knob", r: 7 }), svg("text", { class: "knob-label", "text-anchor": "middle" }, tier.name));
       handles.set(tier.name, node);
     }
     const at = expectation(state.points, tier.threshold);
@@ -123,19 +124,21 @@ export function createCurveChart(moved) {
     return node;
   }
 
-  /** Names above the points, below where two would touch, and never over the edge. */
+  /** Names above or below their points, further off where they would touch another, and never over the edge;
+   *  gives the lines to those further off, which lie below all names. */
   function spreadLabels() {
-    const free = { above: -Infinity, below: -Infinity };
-    for (const tier of state.tiers) {
-      const label = handles.get(tier.name).querySelector(".knob-label");
-      const { x } = place(expectation(state.points, tier.threshold));
-      const half = 3.7 * tier.name.length + 4;
-      const at = Math.min(SIZE.width - half, Math.max(SIZE.left + half - 6, x));
-      const side = at - half >= free.above || at - half < free.below ? "above" : "below";
-      free[side] = at + half;
-      label.setAttribute("x", String(at - x));
-      label.setAttribute("y", side === "above" ? "-15" : "26");
-    }
+    const knobs = state.tiers.map((tier) => {
+      const { x, y } = place(expectation(state.points, tier.threshold));
+      return { x, y, width: 7.4 * tier.name.length + 8 };
+    });
+    const area = { left: SIZE.left - 6, right: SIZE.width, top: 0, bottom: SIZE.height - SIZE.bottom };
+    return spread(knobs, area).map(({ dx, dy, far }, index) => {
+      const label = handles.get(state.tiers[index].name).querySelector(".knob-label");
+      label.setAttribute("x", String(dx));
+      label.setAttribute("y", String(dy + 4));
+      const { x, y } = knobs[index];
+      return far ? svg("line", { class: "leader", x1: x, y1: y, x2: x + dx, y2: y + dy }) : null;
+    });
   }
 
   /** A faster tier never has a lower threshold: the neighbours are the limits. */
@@ -146,23 +149,34 @@ export function createCurveChart(moved) {
 
   function move(name, threshold) {
     const [low, high] = bounds(name);
-    const value = Math.min(high, Math.max(low, Math.round(threshold * 1000) / 1000));
+    const value = Math.min(high, Math.max(low, rounded(threshold)));
     if (value !== state.tiers.find((tier) => tier.name === name).threshold) moved(name, value);
   }
 
   function keyed(event, name) {
     const now = state.tiers.find((tier) => tier.name === name).threshold;
     const [low, high] = bounds(name);
-    const step = event.shiftKey ? 0.05 : 0.01;
-    const to = { ArrowRight: now + step, ArrowUp: now + step, ArrowLeft: now - step, ArrowDown: now - step, PageUp: now + 0.05, PageDown: now - 0.05, Home: low, End: high }[event.key];
+    const to = keyedThreshold(event, now, [low, high]);
     if (to === undefined) return;
     event.preventDefault();
     move(name, to);
   }
 
-  function grabbed(event, name) {
+  /** Where the reach of several points covers the place, the nearest is meant. */
+  function nearest(event, name) {
+    const box = root.getBoundingClientRect();
+    const [x, y] = [((event.clientX - box.left) / box.width) * SIZE.width, ((event.clientY - box.top) / box.height) * SIZE.height];
+    const far = (tier) => {
+      const at = place(expectation(state.points, tier.threshold));
+      return Math.hypot(at.x - x, at.y - y);
+    };
+    return state.tiers.reduce((best, tier) => (far(tier) < far(best) - 0.5 ? tier : best), state.tiers.find((tier) => tier.name === name)).name;
+  }
+
+  function grabbed(event, over) {
     if (event.button !== 0) return;
     event.preventDefault();
+    const name = nearest(event, over);
     dragged = name;
     root.setPointerCapture(event.pointerId);
     handles.get(name).focus({ preventScroll: true });

@@ -3,12 +3,16 @@
 import * as admin from "./admin-api.js";
 import { changes, keyed } from "./documents.js";
 import { el, fill } from "./dom.js";
+import { refill } from "./focus.js";
 import { moment } from "./format.js";
 import { noticePlace, problemNotice } from "./notices.js";
 import { Problem } from "./problem.js";
 import { place, shown } from "./rules.js";
 
 const PAGE = 20;
+
+/** How a version came about. */
+const KINDS = { start: "start", file: "tier file", put: "replaced", patch: "changed", rollback: "rolled back", model: "new weights" };
 
 function changeList(list, emptyText) {
   if (!list.length) return el("p", { class: "small soft" }, emptyText);
@@ -31,8 +35,11 @@ export function createHistory(rollback) {
       const audit = new Map(entries.map((entry) => [entry.version, entry]));
       const rows = versions.map((one) => entry(one, audit.get(one.version)));
       notesPlace.clear();
-      if (before === null) fill(list, rows);
-      else list.append(...rows);
+      if (before === null) refill(list, () => fill(list, rows));
+      else {
+        list.append(...rows);
+        if (document.activeElement === more && versions.length < PAGE) rows[0]?.querySelector("button").focus();
+      }
       last = versions.at(-1)?.version ?? null;
       more.hidden = versions.length < PAGE;
     } catch (error) {
@@ -40,9 +47,9 @@ export function createHistory(rollback) {
     }
   }
 
-  function report(error, again) {
+  function report(error, again = null) {
     if (!(error instanceof Problem)) throw error;
-    notesPlace.show(problemNotice(error, el("button", { type: "button", on: { click: again } }, "Try again")));
+    notesPlace.show(problemNotice(error, ...(again ? [el("button", { type: "button", on: { click: again } }, "Try again")] : [])));
   }
 
   function entry(one, audit) {
@@ -52,7 +59,7 @@ export function createHistory(rollback) {
     return el(
       "li",
       { "data-version": one.version },
-      el("div", { class: "version-line" }, el("strong", { class: "number" }, String(one.version)), inForce ? el("span", { class: "tag", "data-kind": "accent" }, "in force") : el("span", { class: "tag" }, one.kind), el("span", { class: "version-reason" }, one.reason || "no reason given"), el("span", { class: "small soft", title: one.changed_at }, `${one.actor}, ${moment(one.changed_at)}`), compare),
+      el("div", { class: "version-line" }, el("strong", { class: "number" }, String(one.version)), inForce ? el("span", { class: "tag", "data-kind": "accent" }, "in force") : el("span", { class: "tag" }, KINDS[one.kind] ?? one.kind), el("span", { class: "version-reason" }, one.reason || "no reason given"), el("span", { class: "small soft", title: one.changed_at }, `${one.actor}, ${moment(one.changed_at)}`), compare),
       audit?.changes?.length ? changeList(audit.changes, "") : null,
       details,
     );
@@ -66,11 +73,11 @@ export function createHistory(rollback) {
     try {
       const then = await admin.version(version);
       if (inForce) {
-        fill(details, el("pre", { class: "document", tabindex: "0", "aria-label": `Document of version ${version}` }, JSON.stringify(then.document, null, 2)));
+        fill(details, el("pre", { class: "document", tabindex: "0", "aria-label": `Table of version ${version}` }, JSON.stringify(then.document, null, 2)));
         return;
       }
       const list = changes(keyed(current.document), keyed(then.document));
-      fill(details, el("h3", {}, `From version ${current.version}, in force, back to ${version}`), changeList(list, "The document is the same."), list.length ? rollbackForm(version) : null);
+      fill(details, el("h3", {}, `From version ${current.version}, in force, back to ${version}`), changeList(list, "The tiers are the same."), list.length ? rollbackForm(version) : null);
     } catch (error) {
       report(error, () => {
         details.hidden = true;
@@ -80,18 +87,19 @@ export function createHistory(rollback) {
   }
 
   function rollbackForm(version) {
-    const reason = el("input", { type: "text", maxlength: "500", required: true, "aria-label": "Reason for the rollback", placeholder: "Reason" });
+    const reason = el("input", { type: "text", maxlength: "500", "aria-label": "Reason for the rollback", placeholder: `Reason, if not “back to version ${version}”` });
     const button = el("button", { class: "primary" }, `Roll back to ${version}`);
+    let busy = false; // not a disabled button: it would drop the focus
     return el("form", { class: "rollback", on: { submit: async (event) => {
       event.preventDefault();
-      if (!reason.value.trim() || button.disabled) return;
-      button.disabled = true;
+      if (busy) return;
+      busy = true;
       try {
         await rollback(version, reason.value.trim());
       } catch (error) {
-        report(error, () => notesPlace.clear());
+        report(error);
       } finally {
-        button.disabled = false;
+        busy = false;
       }
     } } }, reason, button);
   }

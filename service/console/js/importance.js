@@ -24,8 +24,11 @@ function shareOfPixels(map, threshold, window, size) {
   return cells / (size.height * size.width);
 }
 
-/** Share of the cells of ResNet-18's four stages that run: finer stages repeat windows, coarser average them. */
-function shareOfStages(map, threshold, window) {
+/**
+ * Share of the cells of ResNet-18's four stages that run: finer stages repeat windows, coarser average them. Where the
+ * base's answer is not used, the best cell of each stage always runs.
+ */
+function shareOfStages(map, threshold, window, keepBest) {
   let grid = { height: map.height, width: map.width, values: map.values };
   let side = window;
   let active = 0;
@@ -34,7 +37,7 @@ function shareOfStages(map, threshold, window) {
     if (side < 1) grid = halved(grid);
     const each = side >= 1 ? side * side : 1;
     const count = activeWindows(grid, threshold).reduce((sum, one) => sum + one, 0) * each;
-    active += Math.max(1, count); // a stage never goes empty: its best cell always runs
+    active += keepBest ? Math.max(1, count) : count;
     all += grid.values.length * each;
     side /= 2;
   }
@@ -74,11 +77,12 @@ function guessedWindow(map, size) {
  * The share of cells that run at any threshold.
  * @param {object} answer an answer of `api.run`
  * @param {number|null} window of the model's card
+ * @param {boolean} keepBest whether the card says that the base's answer is not used
  * @returns {(threshold: number) => number}
  */
-export function shareAt(answer, window) {
+export function shareAt(answer, window, keepBest = false) {
   const { map, image } = answer;
-  if (image === null) return (threshold) => shareOfStages(map, threshold, window ?? 4);
+  if (image === null) return (threshold) => shareOfStages(map, threshold, window ?? 4, keepBest);
   const size = { width: image.width / 4, height: image.height / 4 };
   return (threshold) => shareOfPixels(map, threshold, window ?? guessedWindow(map, size), size);
 }

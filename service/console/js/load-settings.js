@@ -44,7 +44,7 @@ export function createLoadSettings(edit) {
           }, { max: "100" }),
           Object.entries(TASKS).map(([task, name]) => number(`Candidate, ${name.toLowerCase()}`, "", shadow.thresholds?.[task], (one, value) => {
             one.shadow.thresholds = { ...one.shadow.thresholds, [task]: value };
-          }, { max: "1", step: "0.01" })),
+          }, { max: "1", step: "0.001" })),
         ),
       );
     },

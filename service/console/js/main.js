@@ -1,6 +1,7 @@
 // Starts the page: theme, status, and one of two views by the address's fragment.
 
 import { announce } from "./dom.js";
+import { guardFocus } from "./focus.js";
 import { startStatus } from "./status.js";
 import { startTheme } from "./theme.js";
 import { startTry } from "./try-view.js";
@@ -10,6 +11,7 @@ const VIEWS = ["try", "operate"];
 
 const current = () => (VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "try");
 
+guardFocus();
 startTheme(document.getElementById("theme"));
 startStatus(document.getElementById("status"));
 

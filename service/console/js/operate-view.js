@@ -10,12 +10,13 @@ import { changes as changesBetween, keyed } from "./documents.js";
 import { announce, choices, el, fill } from "./dom.js";
 import { createDraft } from "./draft.js";
 import { metric, moment, TASKS } from "./format.js";
+import { land } from "./focus.js";
 import { createHistory } from "./history.js";
 import { createLive } from "./live.js";
 import { createLoadSettings } from "./load-settings.js";
 import { noticePlace, notice, problemNotice } from "./notices.js";
 import { Problem } from "./problem.js";
-import { place } from "./rules.js";
+import { faultsByTier, place } from "./rules.js";
 import { createTierTable, setThreshold } from "./tier-table.js";
 import { tokenForm } from "./token-form.js";
 
@@ -29,6 +30,8 @@ export function startOperate(root) {
   let prediction = { key: "", answer: null };
   let timer = 0;
   let reloading = false;
+  let signingIn = false;
+  let refused = null; // {key of the patch, faults: by tier} where the service would not have it
 
   const notes = el("div", { class: "notices" });
   const place_ = noticePlace(notes);
@@ -39,12 +42,13 @@ export function startOperate(root) {
   const chart = createCurveChart((name, threshold) => draft.edit((document) => setThreshold(document.tiers[name].thresholds[task], threshold)));
   const table = createTierTable({
     edit: (name, change) => draft.edit((document) => change(document.tiers[name])),
+    unsound: () => drafted(),
     resolved,
     expected,
     past: (name) => live.past(task, name),
   });
   const settings = createLoadSettings((change) => draft.edit(change));
-  const panel = createChangePanel({ undo, discard, save });
+  const panel = createChangePanel({ undo, discard, save, faulty: () => table.faulty() });
   const panelPlace = noticePlace(panel.notes);
   const history = createHistory(rollback);
   const taskChoice = choices("Model", Object.entries(TASKS), task, (next) => {
@@ -72,7 +76,10 @@ export function startOperate(root) {
   );
   // Where the panel stands far below the table, a bar says that something waits there.
   const count = el("span", { class: "small" });
-  const review = el("div", { class: "review", hidden: true }, count, el("button", { type: "button", class: "primary", on: { click: () => panel.node.scrollIntoView({ block: "start" }) } }, "Review"));
+  const review = el("div", { class: "review", hidden: true }, count, el("button", { type: "button", class: "primary", on: { click: () => {
+    panel.node.scrollIntoView({ block: "start" });
+    land(panel.heading, { preventScroll: true });
+  } } }, "Review"));
   new IntersectionObserver(([entry]) => review.classList.toggle("arrived", entry.isIntersecting)).observe(panel.node);
   fill(root, notes, gate, desk, review);
 
@@ -93,9 +100,13 @@ export function startOperate(root) {
     }
     try {
       took(await admin.table());
+      // Who gave a token is where the keyboard was: in the form, which is gone.
+      if (signingIn) land(head.querySelector("#version"), { preventScroll: true });
     } catch (error) {
       if (error instanceof Problem && (error.status === 401 || error.status === 404)) await showGate(error);
       else fail(error, enter);
+    } finally {
+      signingIn = false;
     }
   }
 
@@ -104,6 +115,7 @@ export function startOperate(root) {
     live.stop();
     entered = false;
     desk.hidden = true;
+    const had = signingIn || root.contains(document.activeElement);
     let there = true;
     try {
       there = (await publicTiers()).admin !== false;
@@ -112,8 +124,11 @@ export function startOperate(root) {
     }
     fill(gate, tokenForm(there, problem, (token) => {
       keepSecret("token", token);
+      signingIn = true;
       enter();
     }));
+    const first = gate.querySelector("input") ?? gate.querySelector("h2");
+    if (had) land(first);
   }
 
   function leave() {
@@ -126,6 +141,8 @@ export function startOperate(root) {
     entered = true;
     fill(gate);
     desk.hidden = false;
+    panelPlace.clear(); // what it says was said of another version
+    refused = null;
     draft.rebase(next);
     inForce();
     table.reopen();
@@ -155,6 +172,10 @@ export function startOperate(root) {
       prediction = { key: "", answer: null };
       return;
     }
+    if (table.faulty() && !refused) {
+      prediction = { key: "", answer: null };
+      panel.showFaulty();
+    }
     if (prediction.key === JSON.stringify(draft.patch)) return;
     panel.predicting();
     timer = setTimeout(predict, PREDICT_AFTER_MS);
@@ -167,25 +188,37 @@ export function startOperate(root) {
       const answer = await admin.dryRun(patch);
       if (key !== JSON.stringify(draft.patch)) return;
       prediction = { key, answer };
-      panel.showPrediction(answer);
+      refused = null;
       show();
+      panel.showPrediction(answer);
     } catch (error) {
       if (key !== JSON.stringify(draft.patch)) return;
+      if (error instanceof Problem && error.status === 422) refuse(error);
       if (!(error instanceof Problem)) fail(error);
       else if (error.status === 401) await showGate(error);
       else panel.showProblem(error, predict);
     }
   }
 
+  /** The service will not have it: the tiers that it names are marked. */
+  function refuse(error) {
+    refused = { key: JSON.stringify(draft.patch), faults: faultsByTier(error.errors, task) };
+    show();
+  }
+
   function undo(path) {
+    table.forget();
     draft.undo(path);
     table.reopen();
+    if (draft.empty) land(panel.heading, { preventScroll: true });
   }
 
   function discard() {
+    table.forget();
     draft.discard();
     panelPlace.clear();
     table.reopen();
+    land(panel.heading, { preventScroll: true });
   }
 
   async function save(reason) {
@@ -195,18 +228,25 @@ export function startOperate(root) {
     try {
       const next = await admin.patch(patch, reason, base.version);
       prediction = { key: "", answer: null };
+      refused = null;
       panel.saved();
+      place_.clear();
       draft.saved(next, patch);
       inForce();
       table.reopen();
-      panelPlace.show(notice("good", `Version ${next.version} is in force.`));
+      const said = notice("good", `Version ${next.version} is in force.`);
+      panelPlace.show(said);
+      land(said, { preventScroll: true });
       announce(`Version ${next.version} is in force`);
       await history.show(next);
     } catch (error) {
       if (!(error instanceof Problem)) fail(error);
       else if (error.status === 401) await showGate(error);
       else if (error.status === 412) await conflict(error);
-      else panelPlace.show(problemNotice(error));
+      else {
+        if (error.status === 422) refuse(error);
+        panelPlace.show(problemNotice(error));
+      }
     } finally {
       panel.saving(false);
     }
@@ -236,7 +276,9 @@ export function startOperate(root) {
       throw error;
     });
     took(next);
-    place_.show(notice("good", `Version ${next.version} is in force, with the document of version ${version}.`));
+    const said = notice("good", `Version ${next.version} is in force, with the tiers of version ${version}.`);
+    place_.show(said);
+    land(said);
     announce(`Rolled back: version ${next.version} is in force`);
   }
 
@@ -277,7 +319,9 @@ export function startOperate(root) {
     curveData.textContent = model ? `${model} ${version}, measured on ${data}` : "";
     chart.show({ model: task, points: measured, key, tiers: names.map((name) => ({ name, threshold: resolved(name), inForce: baseTier(name)?.threshold ?? 0 })) });
     const changed = new Set(draft.changes.map((one) => one.path.split(".")).filter(([kind, , , model_]) => kind === "tiers" && (model_ === undefined || model_ === task)).map(([, name]) => name));
-    table.show({ task, document: draft.document, names, defaultTier: draft.document.default, metric: key, changed, version: draft.base.version });
+    const faults = refused !== null && refused.key === JSON.stringify(draft.patch) ? refused.faults : new Map();
+    table.show({ task, document: draft.document, names, defaultTier: draft.document.default, metric: key, changed, changes: !draft.empty, faults, version: draft.base.version });
+    panel.refresh();
     settings.show(draft.document);
   }
 

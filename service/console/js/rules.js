@@ -42,6 +42,19 @@ export function shown(value) {
   return typeof value === "string" ? value || "empty" : JSON.stringify(value);
 }
 
+/** What the service says of single tiers, of one task: a Map from the tier's name to why. */
+export function faultsByTier(errors, task) {
+  const found = new Map();
+  for (const { field, message } of errors) {
+    const text = String(message);
+    const [, tier, of] = /^tiers\.([a-z][a-z0-9-]*)(?:\.thresholds\.([a-z-]+))?/.exec(String(field)) ?? [];
+    const [, ofWhole, named] = /^(classify|super-resolve): ([a-z][a-z0-9-]*) /.exec(text) ?? [];
+    const [name, model] = tier ? [tier, of] : [named, ofWhole];
+    if (name && (model === undefined || model === task)) found.set(name, text.replace(/^(classify|super-resolve): /, ""));
+  }
+  return found;
+}
+
 /** "tiers.fast.thresholds.classify.threshold" as "fast · classify · threshold". */
 export function place(path) {
   return path.replace(/^tiers\./, "").replace(".thresholds.", ".").split(".").map((part) => part.replaceAll("_", " ")).join(" · ");

@@ -2,16 +2,17 @@
 
 import { el, fill } from "./dom.js";
 import { percent, threshold as shown } from "./format.js";
+import { keyedThreshold, rounded } from "./threshold-keys.js";
 
 /**
  * @param {(threshold: number) => void} moved while it moves
  * @param {(threshold: number) => void} run when the user wants the real thing
  */
 export function createThresholdSlider(moved, run) {
-  const input = el("input", { type: "range", id: "threshold", min: "0", max: "1", step: "0.01", value: "0" });
+  const input = el("input", { type: "range", id: "threshold", min: "0", max: "1", step: "any", value: "0" });
   const ticks = el("div", { class: "ticks", "aria-hidden": "true" });
   const readout = el("p", { class: "readout number", id: "readout" });
-  const button = el("button", { type: "button", id: "run-threshold", on: { click: () => run(Number(input.value)) } }, "Run");
+  const button = el("button", { type: "button", id: "run-threshold", on: { click: runIt } }, "Run");
   const node = el(
     "div",
     { class: "threshold" },
@@ -38,19 +39,50 @@ export function createThresholdSlider(moved, run) {
       saved === null ? null : " of the MACs",
     );
     const same = Math.abs(value - state.threshold) < 1e-9;
-    button.disabled = same;
+    button.setAttribute("aria-disabled", String(same)); // not disabled: it would drop the focus
     button.textContent = same ? "As shown" : `Run at ${shown(value)}`;
     input.setAttribute("aria-valuetext", `${shown(value)}: skips ${percent(1 - share)} of the cells${saved === null ? "" : `, saves ${percent(saved)} of the MACs`}`);
   }
 
+  function runIt() {
+    if (button.getAttribute("aria-disabled") !== "true") run(Number(input.value));
+  }
+
   input.addEventListener("input", () => {
+    const value = Number(input.value);
+    if (value !== state?.threshold) input.value = String(rounded(value));
     show();
     moved(Number(input.value));
   });
 
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !button.disabled) run(Number(input.value));
+    if (event.key === "Enter") runIt();
+    const to = keyedThreshold(event, Number(input.value));
+    if (to === undefined) return;
+    event.preventDefault();
+    input.value = String(to);
+    show();
+    moved(to);
   });
+
+  /** The names under the track, each on the first line where it touches no other. */
+  function layTicks() {
+    const free = [];
+    for (const tick of ticks.children) {
+      const name = tick.querySelector("span");
+      const half = name.offsetWidth / 2;
+      const at = parseFloat(tick.dataset.at) * ticks.clientWidth;
+      const shift = Math.max(half - at - 8, 0) - Math.max(at + half - ticks.clientWidth - 8, 0);
+      const left = at + shift - half;
+      let level = free.findIndex((end) => end + 4 <= left);
+      if (level < 0) level = free.length;
+      free[level] = left + 2 * half;
+      tick.style.setProperty("--level", String(level));
+      name.style.setProperty("--shift", `${shift}px`);
+    }
+    ticks.style.setProperty("--levels", String(Math.max(1, free.length)));
+  }
+  new ResizeObserver(layTicks).observe(ticks);
 
   return {
     node,
@@ -61,14 +93,14 @@ export function createThresholdSlider(moved, run) {
     setAnswer({ threshold, dense, shareAt, macsAt }, { move = true } = {}) {
       state = { threshold, dense, shareAt, macsAt };
       if (move) {
-        input.step = Number.isInteger(Math.round(threshold * 1e6) / 1e4) ? "0.01" : "any";
         input.value = String(threshold);
       }
       show();
     },
     /** Marks under the track, one a tier. */
     setTiers(tiers) {
-      fill(ticks, tiers.map(([name, at]) => el("span", { class: "tick", style: { left: `${100 * at}%` }, "data-edge": at < 0.06 ? "start" : at > 0.92 ? "end" : null }, el("i", {}), el("span", {}, name))));
+      fill(ticks, tiers.map(([name, at]) => el("span", { class: "tick", style: { left: `${100 * at}%` }, "data-at": at }, el("i", {}), el("span", {}, name))));
+      layTicks();
     },
   };
 }

@@ -1,17 +1,21 @@
 // The tiers of one model: threshold, what is expected of it, and what happened in the last minute.
 
-import { el, fill } from "./dom.js";
+import { el, fill, freshId } from "./dom.js";
+import { refill } from "./focus.js";
 import { integer, metric, milliseconds, percent, threshold as shown } from "./format.js";
 import { isGoalRule, phrases } from "./rules.js";
 import { ruleEditor } from "./rule-editor.js";
 import { sparkline } from "./sparkline.js";
+import { keyedThreshold } from "./threshold-keys.js";
+
+const NO_THRESHOLD = "A threshold is a number from 0 to 1.";
 
 const cell = (label, props, ...children) => el("td", { role: "cell", "data-label": label, ...props }, ...children);
 const head = (text, props = {}) => el("th", { role: "columnheader", scope: "col", ...props }, text);
 
 /**
- * @param {{edit: Function, resolved: Function, expected: Function, past: Function}} model
- *   edit(name, change), resolved(name): threshold, expected(threshold): {macs_saved, metrics, change}, past(name): p50s
+ * @param {{edit: Function, unsound: Function, resolved: Function, expected: Function, past: Function}} model
+ *   edit(name, change), unsound() where a field holds no threshold, resolved(name): threshold, expected(threshold): {macs_saved, metrics, change}, past(name): p50s
  */
 export function createTierTable(model) {
   const body = el("tbody", { role: "rowgroup" });
@@ -25,6 +29,7 @@ export function createTierTable(model) {
   const rows = new Map();
   let open = null;
   let state = null;
+  const typed = new Map(); // what is in a field and is no threshold, by tier: why not
 
   function build() {
     rows.clear();
@@ -36,12 +41,25 @@ export function createTierTable(model) {
   }
 
   function buildRow(name) {
-    const input = el("input", { type: "number", min: "0", max: "1", step: "0.01", "aria-label": `${name}: threshold`, "data-tier": name });
-    input.addEventListener("input", () => {
+    const fault = el("span", { class: "fault small", id: freshId("fault") });
+    const input = el("input", { type: "number", min: "0", max: "1", step: "0.001", inputmode: "decimal", "aria-label": `${name}: threshold`, "aria-describedby": fault.id, "data-tier": name });
+    const take = () => {
       const value = input.valueAsNumber;
-      const sound = Number.isFinite(value) && value >= 0 && value <= 1;
-      input.setAttribute("aria-invalid", String(!sound));
-      if (sound) model.edit(name, (tier) => setThreshold(tier.thresholds[state.task], value));
+      typed.delete(name);
+      if (Number.isFinite(value) && value >= 0 && value <= 1) model.edit(name, (tier) => setThreshold(tier.thresholds[state.task], value));
+      else {
+        typed.set(name, NO_THRESHOLD);
+        model.unsound();
+      }
+      for (const one of state.names) update(one);
+    };
+    input.addEventListener("input", take);
+    input.addEventListener("keydown", (event) => {
+      const to = keyedThreshold(event, Number.isFinite(input.valueAsNumber) ? input.valueAsNumber : 0, [0, 1], true);
+      if (to === undefined) return;
+      event.preventDefault();
+      input.value = String(to);
+      take();
     });
     input.addEventListener("blur", () => update(name));
     const more = el("button", { type: "button", class: "plain", "aria-expanded": "false", "aria-label": `${name}: rule`, on: { click: () => toggle(name) } }, "Rule");
@@ -50,7 +68,7 @@ export function createTierTable(model) {
       "tr",
       { role: "row", "data-tier": name },
       el("th", { role: "rowheader", scope: "row" }, name, name === state.defaultTier ? el("span", { class: "tag" }, "default") : null),
-      cell("Threshold", { class: "set" }, input, parts.rule),
+      cell("Threshold", { class: "set" }, input, fault, parts.rule),
       cell("MACs saved", { class: "end" }, parts.saved),
       cell("Quality", { class: "end" }, parts.quality),
       cell("Against exact", { class: "end versus" }, parts.change),
@@ -60,7 +78,17 @@ export function createTierTable(model) {
       cell("", { class: "more" }, more),
     );
     const editor = el("tr", { role: "row", class: "editor-row", hidden: true }, el("td", { role: "cell", colspan: "9" }));
-    return { node, editor, input, more, parts };
+    return { node, editor, input, fault, more, parts };
+  }
+
+  /** What is wrong with a tier: what was typed, its place among the others, or what the service says of it. */
+  function faultOf(name) {
+    if (typed.has(name)) return typed.get(name);
+    const better = state.names.slice(0, state.names.indexOf(name)).findLast((one) => !typed.has(one));
+    if (better !== undefined && state.changes && model.resolved(name) < model.resolved(better) - 1e-9) {
+      return `Below ${better} (${shown(model.resolved(better))}): a faster tier may not skip less.`;
+    }
+    return state.faults?.get(name) ?? "";
   }
 
   function toggle(name) {
@@ -77,7 +105,7 @@ export function createTierTable(model) {
       if (!on) fill(place);
       else {
         const after = state.names.slice(state.names.indexOf(name) + 1);
-        fill(place, ruleEditor(name, state.task, state.document.tiers[name], after, model.resolved(name), (change) => model.edit(name, change)));
+        refill(place, () => fill(place, ruleEditor(name, state.task, state.document.tiers[name], after, model.resolved(name), (change) => model.edit(name, change))));
       }
     }
   }
@@ -89,10 +117,11 @@ export function createTierTable(model) {
     const threshold = model.resolved(name);
     const expected = model.expected(threshold);
     const quality = metric(state.metric);
-    if (document.activeElement !== row.input) {
-      row.input.value = shown(threshold);
-      row.input.removeAttribute("aria-invalid");
-    }
+    if (document.activeElement !== row.input && !typed.has(name)) row.input.value = shown(threshold);
+    const fault = faultOf(name);
+    row.input.setAttribute("aria-invalid", String(fault !== ""));
+    if (row.fault.textContent !== fault) row.fault.textContent = fault;
+    row.node.classList.toggle("faulty", fault !== "");
     const words = phrases(rule);
     row.parts.rule.textContent = words.length ? words.join(", ") : "";
     row.parts.rule.className = "rule small soft";
@@ -105,14 +134,16 @@ export function createTierTable(model) {
 
   return {
     node,
-    /** {task, document, names, defaultTier, metric, changed: Set, version} */
+    /** {task, document, names, defaultTier, metric, changed: Set, changes: whether there are any, faults: Map, version} */
     show(next) {
-      const rebuild = state === null || state.task !== next.task || state.version !== next.version || state.names.join() !== next.names.join();
+      // Not for another version alone: the rows stay the same elements, and one of them may have the focus.
+      const rebuild = state === null || state.task !== next.task || state.defaultTier !== next.defaultTier || state.names.join() !== next.names.join();
+      if (state === null || state.task !== next.task || state.version !== next.version) typed.clear();
       const taskChanged = state !== null && state.task !== next.task;
       state = next;
       qualityHead.textContent = metric(state.metric).name;
       if (rebuild) {
-        build();
+        refill(body, build);
         if (!state.names.includes(open) || taskChanged) open = null;
         showEditor();
       }
@@ -120,6 +151,17 @@ export function createTierTable(model) {
     },
     /** Draw the open editor anew: after an undo, or another table. */
     reopen: showEditor,
+    /** Forget what was typed and is no threshold. */
+    forget(name) {
+      if (name === undefined) typed.clear();
+      else typed.delete(name);
+      for (const one of state.names) update(one);
+    },
+    /** The first control whose value cannot be saved; null where there is none. */
+    faulty() {
+      const name = state?.names.find((one) => faultOf(one) !== "");
+      return name === undefined ? null : rows.get(name).input;
+    },
     showLive(tiers) {
       for (const [name, { parts }] of rows) {
         const one = tiers?.[name];

@@ -5,6 +5,7 @@ import { createCompare } from "./compare.js";
 import { computeMs, costsPanel, likenessLine } from "./costs.js";
 import { keepSecret } from "./credentials.js";
 import { announce, choices, el, fill } from "./dom.js";
+import { refill } from "./focus.js";
 import { milliseconds, percent, TASKS } from "./format.js";
 import { macsAt, shareAt } from "./importance.js";
 import { createIntake } from "./intake.js";
@@ -38,7 +39,7 @@ export function startTry(root, active) {
   const partChoice = choices("What to enlarge", [["part", `Centre, ${PART_SIDE} px`], ["whole", "Whole image"]], state.part, setPart, { small: true });
   const fileName = el("span", { class: "file-name small soft" });
   const results = el("div", { class: "results", "aria-label": "Result", role: "region" });
-  const another = el("button", { type: "button", on: { click: intake.pick } }, "Choose an image");
+  const another = el("button", { type: "button", "data-landing": true, on: { click: intake.pick } }, "Choose an image");
   const sampleButtons = intake.samples.map((one) => el("button", { type: "button", class: "plain", on: { click: () => intake.takeSample(one) } }, one.name));
   const custom = el("span", { class: "tag", "data-kind": "accent", hidden: true });
   let tierChoice = null; // stays the same element while the names stay: it may have the focus
@@ -215,7 +216,7 @@ export function startTry(root, active) {
     const after = shown.bitmap ? still(shown.bitmap, `Enlarged at ${shown.tier}`) : still(draw(state.picture, seen), "What the classifier sees of the image");
     compare.setSide("after", after, shown.tier === "custom" ? `at ${shown.threshold}` : shown.tier);
     showBefore();
-    const share = shareAt(shown, state.windows[state.task] ?? null);
+    const share = shareAt(shown, state.windows[state.task]?.side ?? null, state.windows[state.task]?.keepBest);
     const measured = [...state.answers].filter(([key]) => sameImage(key)).map(([, answer]) => answer);
     slider.setAnswer({ threshold: shown.threshold, dense: shown.dense, shareAt: share, macsAt: macsAt(measured) }, { move });
     showOverlay();
@@ -243,13 +244,13 @@ export function startTry(root, active) {
   function showResults(exact) {
     const { shown } = state;
     const compared = exact && exact !== shown && shown.bitmap ? psnr(shown.bitmap, exact.bitmap) : undefined;
-    fill(
+    refill(results, () => fill(
       results,
       shown.predictions ? predictionsPanel(shown, exact) : null,
       costsPanel(shown, exact),
       compared === undefined ? null : likenessLine(compared),
       shown.image ? download(shown) : null,
-    );
+    ));
   }
 
   function showOverlay() {
@@ -262,7 +263,7 @@ export function startTry(root, active) {
     const canvas = el("canvas", { class: "map", "aria-hidden": "true" });
     if (overlay === "heat") drawHeat(canvas, shown.map);
     else drawSkipped(canvas, shown.map, slider.value);
-    const window = state.windows[task] ?? 1;
+    const window = state.windows[task]?.side ?? 1;
     // The last windows of an enlarged image may reach over its edge.
     const [width, height] = shown.image
       ? [(400 * shown.map.width * window) / shown.image.width, (400 * shown.map.height * window) / shown.image.height]

@@ -23,6 +23,9 @@ SHIPPED: dict[str, float] = {
     for tier in tomllib.loads((ROOT / "service" / "tiers" / "default.toml").read_text())["tiers"]
 }
 
+CHANGED = f"{(SHIPPED['balanced'] + SHIPPED['fastest']) / 2:.2f}"
+"""A threshold that `fast` may be moved to."""
+
 TOKEN = "token-of-alice-for-the-tests"
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

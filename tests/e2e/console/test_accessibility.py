@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import SAMPLES
-from tests.e2e.console.conftest import PHONE, WIDE, Opener, at_desk, cropped, done, give
+from tests.e2e.console.conftest import CHANGED, PHONE, WIDE, Opener, at_desk, cropped, done, give
 
 axe_module = importlib.import_module("axe_playwright_python.sync_playwright")
 
@@ -58,7 +58,7 @@ def test_the_operators_view(open_page: Opener) -> None:
     page.get_by_label("Token").wait_for()
     check(page, "gate")
     at_desk(page)
-    page.get_by_role("spinbutton", name="fast: threshold").fill("0.6")
+    page.get_by_role("spinbutton", name="fast: threshold").fill(CHANGED)
     page.locator(".predicted").wait_for()
     page.get_by_role("button", name="high: rule").click()
     page.get_by_text("By goals").click()

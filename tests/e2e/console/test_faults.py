@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import SAMPLES, free_port, serve
-from tests.e2e.console.conftest import PATIENCE, TOKEN, Opener, at_desk, done, give
+from tests.e2e.console.conftest import CHANGED, PATIENCE, TOKEN, Opener, at_desk, done, give
 
 CAT = (SAMPLES / "chelsea.jpg").read_bytes()
 
@@ -45,7 +45,7 @@ ANSWERS: list[tuple[str, dict[str, Any], str]] = [
     (
         "fields",
         problem(422, "validation", "wrong", errors=[{"field": "query.tier", "message": "too long"}]),
-        "query.tier: too long",
+        "Tier: too long.",
     ),
     ("odd errors", problem(422, "validation", "wrong", errors=[None, 3, {}], help=7), "Wrong."),
     ("deadline", problem(504, "deadline-exceeded", "2 minutes are over"), "2 minutes are over"),
@@ -152,12 +152,12 @@ def test_a_change_that_is_refused_is_kept(operator: Any, status: int) -> None:
 
     operator.route("**/admin/v1/tiers", answer)
     field = operator.get_by_role("spinbutton", name="fast: threshold")
-    field.fill("0.57")
+    field.fill(CHANGED)
     operator.locator(".predicted").wait_for()
     operator.get_by_label("Reason", exact=True).fill("because")
     operator.get_by_role("button", name="Save as version").click()
     expect(operator.locator(".change-panel .notices [role=alert]")).to_contain_text(f"Refused with {status}")
-    expect(field).to_have_value("0.57")
+    expect(field).to_have_value(CHANGED)
     expect(operator.get_by_label("Reason", exact=True)).to_have_value("because")
     operator.get_by_role("button", name="Discard").click()
 
@@ -173,7 +173,7 @@ def test_a_restart_loses_nothing(open_page: Opener, tmp_path: Path) -> None:
         desk = at_desk(open_page("operate", url=first.url))
         give(page, CAT)
         done(page)
-        desk.get_by_role("spinbutton", name="fast: threshold").fill("0.6")
+        desk.get_by_role("spinbutton", name="fast: threshold").fill(CHANGED)
         desk.locator(".predicted").wait_for()
     page.get_by_role("radiogroup", name="Tier").get_by_text("fast", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Nothing is lost")
@@ -184,7 +184,7 @@ def test_a_restart_loses_nothing(open_page: Opener, tmp_path: Path) -> None:
         done(page)
         assert page.get_by_role("alert").count() == 0
         expect(desk.get_by_role("alert")).to_have_count(0)
-        expect(desk.get_by_role("spinbutton", name="fast: threshold")).to_have_value("0.6")
+        expect(desk.get_by_role("spinbutton", name="fast: threshold")).to_have_value(CHANGED)
         desk.get_by_label("Reason", exact=True).fill("after the restart")
         desk.get_by_role("button", name="Save as version").click()
         expect(desk.locator("#version")).to_contain_text("is in force")

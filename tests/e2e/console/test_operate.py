@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import SAMPLES, Served
-from tests.e2e.console.conftest import PATIENCE, PHONE, ROOT, SHIPPED, TOKEN, Desk, Opener, at_desk
+from tests.e2e.console.conftest import CHANGED, PATIENCE, PHONE, ROOT, SHIPPED, TOKEN, Desk, Opener, at_desk
 
 CAT = (SAMPLES / "chelsea.jpg").read_bytes()
 BALANCED, FAST, FASTEST = (SHIPPED[name] for name in ("balanced", "fast", "fastest"))
@@ -71,10 +71,19 @@ def test_drag_predict_save_see_it_act_and_roll_back(operator: Any, desk: Desk) -
     predicted = operator.locator(".predicted[data-tier=fast]")
     expect(predicted).to_contain_text("MACs saved, curve")
     expect(predicted).to_contain_text(f"{FAST:g} → {chosen:g}")
-    expect(operator.get_by_role("button", name="Save as version")).to_be_disabled()  # no reason yet
+    button = operator.get_by_role("button", name="Save as version")
+    hint = operator.locator("#save-hint")
+    expect(hint).to_have_text("To save, say why in Reason.")
+    expect(button).to_have_accessible_description("To save, say why in Reason.")
+    button.focus()
+    operator.keyboard.press("Enter")  # asked, it says why not, and goes where it can be mended
+    expect(operator.get_by_label("Reason", exact=True)).to_be_focused()
+    expect(operator.get_by_label("Reason", exact=True)).to_have_attribute("aria-invalid", "true")
+    assert desk.table()["version"] == before["version"]
     save(operator, "fast may skip more")
     version = before["version"] + 1
     in_force(operator, version)
+    expect(operator.locator(".change-panel .notices")).to_have_text(f"Version {version} is in force.")
     answer = httpx.post(f"{desk.url}/v1/classify?tier=fast", content=CAT, timeout=60)
     assert float(answer.headers["x-threshold"]) == pytest.approx(chosen)
     assert answer.headers["x-config-version"] == str(version)
@@ -90,6 +99,10 @@ def test_drag_predict_save_see_it_act_and_roll_back(operator: Any, desk: Desk) -
     older.get_by_label("Reason for the rollback").fill("it lost too much")
     older.get_by_role("button", name="Roll back to").click()
     in_force(operator, version + 1)
+    saying = operator.get_by_text(re.compile(r"Version \d+ is in force"))
+    for one in saying.all():  # no message speaks of a version that no longer is
+        expect(one).to_contain_text(f"Version {version + 1} is in force")
+    expect(operator.locator(".change-panel .notices > *")).to_have_count(0)
     assert float(threshold(operator, "fast").input_value()) == FAST
     assert desk.table()["document"] == before["document"]
     assert desk.table()["reason"] == "it lost too much"
@@ -99,9 +112,11 @@ def test_points_move_by_keyboard_and_stop_at_their_neighbours(operator: Any) -> 
     fast = point(operator, "fast")
     fast.focus()
     for key, value in (
-        ("ArrowRight", FAST + 0.01),
+        ("ArrowRight", FAST + 0.001),
         ("ArrowLeft", FAST),
-        ("Shift+ArrowLeft", FAST - 0.05),
+        ("Shift+ArrowLeft", FAST - 0.01),
+        ("PageDown", FAST - 0.06),
+        ("PageUp", FAST - 0.01),
         ("End", FASTEST),
         ("Home", BALANCED),
     ):
@@ -123,8 +138,77 @@ def test_a_table_out_of_order_is_refused_before_it_is_saved(operator: Any) -> No
     expect(operator.locator(".prediction [role=alert]")).to_contain_text("balanced")
     operator.get_by_label("Reason", exact=True).fill("a mistake")
     expect(operator.get_by_role("button", name="Save as version")).to_be_disabled()
+    expect(operator.locator("#save-hint")).to_have_text("To save, first correct what is marked in red.")
+    expect(threshold(operator, "fast")).to_have_attribute("aria-invalid", "true")
+    expect(threshold(operator, "fast")).to_have_accessible_description(
+        f"Below balanced ({BALANCED:g}): a faster tier may not skip less."
+    )
+    expect(threshold(operator, "fastest")).to_have_attribute("aria-invalid", "false")
+    operator.locator("#save").focus()
+    operator.keyboard.press("Enter")
+    expect(threshold(operator, "fast")).to_be_focused()
     operator.get_by_role("button", name="Undo fast · classify · threshold").click()
     expect(threshold(operator, "fast")).to_have_value(f"{FAST:g}")
+
+
+def test_what_is_no_threshold_is_said_beside_it(operator: Any) -> None:
+    field = threshold(operator, "fast")
+    for value in ("1.2", "-0.1", ""):
+        field.fill(value)
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_have_accessible_description("A threshold is a number from 0 to 1.")
+        operator.keyboard.press("Tab")
+        expect(field).to_have_attribute("aria-invalid", "true")  # it is not taken back in silence
+    field.fill(f"{FAST:g}")
+    expect(field).to_have_attribute("aria-invalid", "false")
+    expect(field).to_have_accessible_description("")
+
+
+def test_any_threshold_of_three_digits_is_reached_by_keys_and_by_typing(operator: Any) -> None:
+    operator.get_by_role("radiogroup", name="Model").get_by_text("Enlarge 4×").click()
+    field, slider = threshold(operator, "fast"), point(operator, "fast")
+    field.fill("0.993")
+    expect(slider).to_have_attribute("aria-valuenow", "0.993")
+    assert field.evaluate("input => input.validity.valid")
+    field.focus()
+    for key, value in (
+        ("ArrowUp", "0.994"),
+        ("ArrowUp", "0.995"),
+        ("Shift+ArrowDown", "0.985"),
+        ("PageDown", "0.935"),
+    ):
+        operator.keyboard.press(key)
+        expect(field).to_have_value(value)
+    slider.focus()
+    for key, value in (("PageUp", "0.985"), ("Shift+ArrowLeft", "0.975"), ("ArrowRight", "0.976")):
+        operator.keyboard.press(key)
+        expect(slider).to_have_attribute("aria-valuenow", value)
+    operator.get_by_role("button", name="Discard").click()
+
+
+def test_what_the_service_refuses_is_said_in_words_and_marked(operator: Any) -> None:
+    refusal = {
+        "type": "validation", "title": "A parameter is not valid", "status": 422, "request_id": "x",
+        "help": "Correct the parameters named in `errors`.",
+        "detail": "tiers.high.thresholds.classify: the card cannot say",
+        "errors": [{"field": "tiers.high.thresholds.classify.macs_saved", "message": "the card cannot say"}],
+    }  # fmt: skip
+    operator.route(
+        "**/admin/v1/tiers:dry-run",
+        lambda route: route.fulfill(
+            status=422, content_type="application/problem+json", body=json.dumps(refusal)
+        ),
+    )
+    threshold(operator, "fast").fill(CHANGED)
+    told = operator.locator(".prediction [role=alert]")
+    expect(told).to_contain_text("High · classify · macs saved: the card cannot say.")
+    for api_word in ("`", "errors", "parameter", "tiers.high"):
+        assert api_word not in told.inner_text()
+    expect(threshold(operator, "high")).to_have_attribute("aria-invalid", "true")
+    expect(threshold(operator, "high")).to_have_accessible_description("the card cannot say")
+    operator.unroute("**/admin/v1/tiers:dry-run")
+    operator.get_by_role("button", name="Discard").click()
+    expect(threshold(operator, "high")).to_have_attribute("aria-invalid", "false")
 
 
 def test_goals(operator: Any, desk: Desk) -> None:
@@ -168,7 +252,7 @@ def test_two_writers(operator: Any, desk: Desk) -> None:
         "**/admin/v1/live*", lambda route: route.fulfill(body=stale, content_type="application/json")
     )
     version = desk.table()["version"]
-    threshold(operator, "fast").fill("0.6")
+    threshold(operator, "fast").fill(CHANGED)
     operator.locator(".predicted").wait_for()
     desk.patch({"tiers": {"high": {"thresholds": {"classify": 0.3}}}})
     save(operator, "mine")
@@ -177,27 +261,27 @@ def test_two_writers(operator: Any, desk: Desk) -> None:
     expect(told).to_contain_text("Nothing of it touches what you changed")
     in_force(operator, version + 1)
     expect(threshold(operator, "high")).to_have_value("0.3")
-    expect(threshold(operator, "fast")).to_have_value("0.6")
+    expect(threshold(operator, "fast")).to_have_value(CHANGED)
     expect(operator.get_by_label("Reason", exact=True)).to_have_value("mine")
     operator.get_by_role("button", name=f"Save as version {version + 2}").click()
     in_force(operator, version + 2)
     rules = {tier["name"]: tier["thresholds"]["classify"] for tier in desk.table()["document"]["tiers"]}
-    assert (rules["high"]["threshold"], rules["fast"]["threshold"]) == (0.3, 0.6)
+    assert (rules["high"]["threshold"], rules["fast"]["threshold"]) == (0.3, float(CHANGED))
     desk.admin("POST", "tiers:rollback", json={"version": version}, headers={"If-Match": "*"})
 
 
 def test_an_unsaved_change_outlives_a_reload(operator: Any) -> None:
-    threshold(operator, "fast").fill("0.6")
+    threshold(operator, "fast").fill(CHANGED)
     operator.locator(".predicted").wait_for()
     operator.reload()
-    expect(threshold(operator, "fast")).to_have_value("0.6")
+    expect(threshold(operator, "fast")).to_have_value(CHANGED)
     expect(operator.locator(".change-panel .changes")).to_contain_text("fast · classify · threshold")
     operator.get_by_role("button", name="Discard").click()
 
 
 def test_a_token_withdrawn_meanwhile(operator: Any, desk: Desk) -> None:
     kept = desk.tokens.read_text()
-    threshold(operator, "fast").fill("0.61")
+    threshold(operator, "fast").fill(f"{float(CHANGED) + 0.01:g}")
     operator.locator(".predicted").wait_for()
     desk.tokens.write_text("bob:another-token-for-the-tests\n")
     try:
@@ -205,7 +289,9 @@ def test_a_token_withdrawn_meanwhile(operator: Any, desk: Desk) -> None:
     finally:
         desk.tokens.write_text(kept)
     at_desk(operator)
-    expect(threshold(operator, "fast")).to_have_value("0.61")  # the change was not lost with it
+    expect(threshold(operator, "fast")).to_have_value(
+        f"{float(CHANGED) + 0.01:g}"
+    )  # the change was not lost with it
     operator.get_by_role("button", name="Discard").click()
 
 
@@ -221,7 +307,7 @@ def test_live_numbers(operator: Any, desk: Desk) -> None:
 def test_on_a_phone(open_page: Opener) -> None:
     page = at_desk(open_page("operate", viewport=PHONE, has_touch=True, is_mobile=True))
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    threshold(page, "fast").fill("0.6")
+    threshold(page, "fast").fill(CHANGED)
     page.locator(".predicted").wait_for()
     page.get_by_role("button", name="Review").tap()
     expect(page.get_by_label("Reason", exact=True)).to_be_in_viewport()

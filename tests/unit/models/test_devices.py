@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from models import devices
-from models.engine import inference_dtype
+from pixeltier.models import devices
+from pixeltier.models.precision import fixed_dtype
 
 
 def test_the_processor_needs_nothing():
@@ -32,9 +32,9 @@ def test_reasons_against_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     assert devices.why_not_cuda() == "this torch was built without CUDA"
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr("native.ops.has_cuda", lambda: False)
+    monkeypatch.setattr("pixeltier.native.ops.has_cuda", lambda: False)
     assert "built without its CUDA kernels" in devices.why_not_cuda()
-    monkeypatch.setattr("native.ops.has_cuda", lambda: True)
+    monkeypatch.setattr("pixeltier.native.ops.has_cuda", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda n: (7, 5) if n else (9, 0))
@@ -48,13 +48,13 @@ def test_reasons_against_a_gpu(monkeypatch):
 
 def test_gpus_compute_in_bf16_unless_told_otherwise():
     gpu = torch.device("cuda", 0)
-    assert inference_dtype("auto", gpu) == torch.bfloat16
-    assert inference_dtype("fp32", gpu) == torch.float32
+    assert fixed_dtype("auto", gpu) == torch.bfloat16
+    assert fixed_dtype("fp32", gpu) == torch.float32
 
 
 def test_a_lost_gpu_ends_the_process():
     code = (
-        "from service.worker.engine import _on_device\n"
+        "from pixeltier.service.worker.engine import _on_device\n"
         "def fault(): raise RuntimeError('CUDA error: an illegal memory access was encountered')\n"
         "def bug(): raise RuntimeError('a bug')\n"
         "try: _on_device(bug)\n"

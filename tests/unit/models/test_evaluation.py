@@ -9,36 +9,43 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 
-from models import counting
-from models.budgets import Budget, Cost
-from models.calibration import KNOTS
-from models.cards import ModelCard, load_card
-from models.engine import Classification, Classifier, SuperResolver
-from models.evaluation import super_resolve
-from models.evaluation.classify import TrueClassEvidence
-from models.evaluation.onnx_macs import OnnxGraph
-from models.evaluation.plot import draw
-from models.evaluation.points import Evaluation, Point, paired_bootstrap, rows
-from models.evaluation.ranking import ranks
-from models.evaluation.rivals import published
-from models.evaluation.suggestion import as_toml, suggest
-from models.networks.srresnet import SRResNet, SRResNetShape
+from pixeltier.models import counting
+from pixeltier.models.budgets import Cost
+from pixeltier.models.calibration import KNOTS
+from pixeltier.models.cards import Expectation, ModelCard
+from pixeltier.models.engine import Classification, Classifier, SuperResolver
+from pixeltier.models.evaluation import classify, super_resolve
+from pixeltier.models.evaluation.onnx_macs import OnnxGraph
+from pixeltier.models.evaluation.plot import draw, point_style
+from pixeltier.models.evaluation.points import Evaluation, Point, paired_bootstrap, rows
+from pixeltier.models.evaluation.ranking import ranks
+from pixeltier.models.evaluation.rivals import published
+from pixeltier.models.evaluation.suggestion import as_toml, suggest
+from pixeltier.models.images import read_classify_input
+from pixeltier.models.networks.classification import ClassificationShape
+from pixeltier.models.networks.super_resolution import SuperResolutionShape
+from pixeltier.native import ops
+from tests.unit.models.networks import (
+    as_images,
+    card_of,
+    classification,
+    classify_logits,
+    knots_of,
+    photo_like,
+    super_resolution,
+)
 
 
 @pytest.fixture(scope="module")
 def resolver() -> SuperResolver:
-    """A tiny network whose heavy path does something, with logits spread over its calibration."""
-    torch.manual_seed(0)
-    shape = SRResNetShape(channels=64, blocks=1, base_channels=32, base_layers=1)
-    model = SRResNet(shape).eval()
-    architecture = {name: getattr(shape, name) for name in SRResNetShape.__dataclass_fields__}
+    """A small network whose logits are spread over its calibration."""
+    model = super_resolution(SuperResolutionShape(base_blocks=1, blocks=1))
     with torch.inference_mode():
-        x = torch.from_numpy(picture(40, 56)).permute(2, 0, 1)[None].float() / 255
-        logits = model.window_logits(model.light_path(x)[1])
+        logits = model.window_logits(model.base.features(as_images(picture(40, 56)[None])))
     knots = np.linspace(float(logits.min()), float(logits.max()), KNOTS).tolist()
-    card = load_card("super-resolve").model_copy(update={"architecture": architecture, "calibration": knots})
-    return SuperResolver(model, card, "fp32")
+    return SuperResolver(model, card_of(model, knots), "fp32")
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -74,7 +81,7 @@ def test_ranks_order_windows_and_reach_neither_end() -> None:
     np.testing.assert_allclose(found, [[0.6, 0.2], [0.4, 0.8]], rtol=1e-6)
 
 
-def test_gain_is_where_the_heavy_path_helps() -> None:
+def test_gain_is_where_the_refinement_helps() -> None:
     hr = picture(32, 40)
     base = hr.copy()
     base[16:32, 0:16] //= 2  # wrong in one window of 4 cells, right in all others
@@ -99,7 +106,8 @@ def test_a_map_of_ones_own_decides_what_is_computed(resolver: SuperResolver) -> 
     half[:, :7] = 1
     result = resolver.upscale(image, 1.0, half)
     assert result.active_share == 0.5
-    assert np.array_equal(result.image[:, 112:], base.image[:, 112:])
+    untouched = slice(112 + 4 * ops.COMPOSE_REACH, None)
+    assert np.array_equal(result.image[:, untouched], base.image[:, untouched])
     assert not np.array_equal(result.image[:, :112], base.image[:, :112])
 
 
@@ -204,19 +212,149 @@ def test_onnx_graphs_that_cannot_be_counted_are_refused(tmp_path: Path) -> None:
         OnnxGraph(broken)
 
 
-def test_the_classifiers_oracle_finds_evidence_and_keeps_to_the_macs() -> None:
-    classifier = Classifier.load(precision="fp32")
-    images = [picture(224, 224, seed) // 2 for seed in range(2)]
-    maps = TrueClassEvidence(None)(images, np.array([3, 700]))
-    assert [one.shape for one in maps] == [(14, 14), (14, 14)]
-    assert not np.array_equal(maps[0], TrueClassEvidence(None)(images, np.array([4, 700]))[0])
-    learned = classifier.classify(images, [0.5, 0.5])
-    limits = [Budget(target_macs=one.macs_executed) for one in learned]
-    for one, same in zip(classifier.classify_within(images, [0.0, 0.0], limits, maps), learned, strict=True):
-        assert isinstance(one, Classification)
-        assert 0.8 * same.macs_executed < one.macs_executed <= same.macs_executed
-    counts = [cost.macs.at(np.array([0.5], np.float32))[0] for cost in classifier.costs(images)]
-    assert counts == [one.macs_executed for one in learned]
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of photos, of which one split counts."""
+    folder = tmp_path_factory.mktemp("labelled")
+    rows = ["path,class_index,split"]
+    for seed in range(7):
+        Image.fromarray(photo_like(96, 96, seed)).save(folder / f"{seed}.png")
+        rows.append(f"{seed}.png,{seed % 5},{'train' if seed == 6 else 'val'}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module", params=[1, 0], ids=["answering", "mapping"])
+def tiny(request: pytest.FixtureRequest, labelled: Path) -> Classifier:
+    """A classifier of five classes, calibrated on the photos; its base answers or draws the map only."""
+    answers = request.param
+    model = classification(ClassificationShape(5, 0 if answers else 7, context=answers, base_answers=answers))
+    seen = np.stack([read_classify_input(labelled / f"{seed}.png") for seed in range(6)])
+    return Classifier(model, card_of(model, knots_of(classify_logits(model, seen))), "fp32")
+
+
+def answers_of(results: list[Classification], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    probabilities = np.stack([one.probabilities for one in results])
+    return probabilities.argmax(1), probabilities[np.arange(len(labels)), labels]
+
+
+def test_the_classifier_is_measured_as_defined(tiny: Classifier, labelled: Path) -> None:
+    photos, labels = classify.labelled_photos(labelled / "labels.csv", labelled, "val")
+    assert labels.tolist() == [0, 1, 2, 3, 4, 0]
+    found = classify.evaluate(tiny, photos, labels, [("half", 0.5), (None, 1.0)], oracle=True)
+    assert found.images == 6
+    images = [read_classify_input(photo) for photo in photos]
+    exact, _ = answers_of(tiny.classify(images, [0.0] * 6), labels)
+    answering = tiny.card.architecture["base_answers"]
+    for row, threshold in zip(found.learned, (0.5, 1.0), strict=True):
+        results = tiny.classify(images, [threshold] * 6)
+        first, _ = answers_of(results, labels)
+        assert row.metrics["top1"] == pytest.approx(np.mean(first == labels))
+        assert row.metrics["agreement"] == pytest.approx(np.mean(first == exact))
+        assert row.metrics["top5"] == 1.0  # there are five classes
+        executed, dense = (
+            sum(getattr(one, name) for one in results) for name in ("macs_executed", "macs_dense")
+        )
+        assert row.macs_saved == pytest.approx(1 - executed / dense)
+        assert row.to_exact["top1"].value == pytest.approx(
+            np.mean(first == labels) - np.mean(exact == labels)
+        )
+    names = [row.name for row in found.rivals]
+    assert names == (["base alone", "exact tier"] if answering else ["exact tier"])
+    assert found.rivals[-1].metrics["agreement"] == 1.0
+    if answering:
+        base = found.rivals[0]
+        first, _ = answers_of(tiny.base_alone(images), labels)
+        assert base.metrics["top1"] == pytest.approx(np.mean(first == labels))
+        assert base.macs_saved == pytest.approx(found.learned[1].macs_saved)
+        assert base.metrics == found.learned[1].metrics  # a threshold of one leaves the base
+    else:
+        assert found.oracle == []
+
+
+def test_the_oracle_refines_the_images_that_gain_most(labelled: Path) -> None:
+    model = classification(ClassificationShape(5))
+    photos, labels = classify.labelled_photos(labelled / "labels.csv", labelled, "val")
+    images = [read_classify_input(photo) for photo in photos]
+    knots = knots_of(classify_logits(model, np.stack(images)))
+    tiny = Classifier(model, card_of(model, knots), "fp32")
+    thresholds = (0.0, 0.4, 0.8, 1.0)
+    found = classify.evaluate(tiny, photos, labels, [(None, one) for one in thresholds], oracle=True)
+    _, by_base = answers_of(tiny.base_alone(images), labels)
+    exact = tiny.classify(images, [0.0] * 6)
+    _, by_exact = answers_of(exact, labels)
+    gain = by_exact - by_base
+    base_macs = tiny.base_alone(images[:1])[0].macs_executed
+    extra = exact[0].macs_executed - base_macs
+    for threshold, row, learned in zip(thresholds, found.oracle, found.learned, strict=True):
+        spent = sum(one.macs_executed for one in tiny.classify(images, [threshold] * 6)) - 6 * base_macs
+        count = min(spent // extra, int((gain > 0).sum()))
+        best = set(np.argsort(-gain)[:count].tolist())
+        refined, alone = (answers_of(results, labels)[0] for results in (exact, tiny.base_alone(images)))
+        first = np.array([refined[i] if i in best else alone[i] for i in range(6)])
+        assert row.metrics["top1"] == pytest.approx(np.mean(first == labels))
+        assert learned.macs_saved is not None
+        assert row.macs_saved is not None
+        assert row.macs_saved >= learned.macs_saved
+        assert row.macs_saved == pytest.approx(
+            1 - (6 * base_macs + count * extra) / (6 * exact[0].macs_dense)
+        )
+    assert 0 < int((gain > 0).sum()) < 6
+
+
+def test_costs_of_a_batch_are_what_runs(tiny: Classifier) -> None:
+    images = [photo_like(224, 224, seed) for seed in range(2)]
+    at = np.array([0.0, 0.5, 1.0], np.float32)
+    counts = [cost.macs.at(at).tolist() for cost in tiny.costs(images)]
+    runs = [tiny.classify(images, [float(threshold)] * 2) for threshold in at]
+    assert counts == [[run[index].macs_executed for run in runs] for index in range(2)]
+
+
+def test_tables_that_do_not_fit_are_refused(tmp_path: Path, tiny: Classifier, labelled: Path) -> None:
+    photos = [labelled / "0.png"]
+    with pytest.raises(ValueError, match="classes lie between 0 and 4, the table has 5 to 5"):
+        classify.evaluate(tiny, photos, np.array([5]), [("exact", 0.0)])
+    with pytest.raises(ValueError, match="no rows with split 'test'"):
+        classify.labelled_photos(labelled / "labels.csv", labelled, "test")
+    (tmp_path / "nameless.csv").write_text("file,class_index\na.png,1\n")
+    with pytest.raises(ValueError, match="no column 'path'"):
+        classify.labelled_photos(tmp_path / "nameless.csv", tmp_path, "val")
+    (tmp_path / "classless.csv").write_text("path,kind\na.png,1\n")
+    with pytest.raises(ValueError, match="no column 'class_index'"):
+        classify.labelled_photos(tmp_path / "classless.csv", tmp_path, "val")
+    assert len(classify.labelled_photos(labelled / "labels.csv", labelled, "all")[0]) == 7
+
+
+def test_the_super_resolver_is_measured_beside_its_base(tmp_path: Path, resolver: SuperResolver) -> None:
+    for name in ("HR", "LR_x4"):
+        (tmp_path / "set5" / name).mkdir(parents=True)
+    for seed in range(2):
+        hr = Image.fromarray(photo_like(96, 130, seed))
+        hr.save(tmp_path / "set5" / "HR" / f"{seed}.png")
+        hr.resize((32, 24), Image.Resampling.BICUBIC).save(tmp_path / "set5" / "LR_x4" / f"{seed}x4.png")
+    found = super_resolve.evaluate(resolver, tmp_path / "set5", [("half", 0.5), ("base", 1.0)], oracle=True)
+    images = list(super_resolve.low_resolution_images(tmp_path / "set5"))
+    always = resolver._network.base_macs + resolver._network.importance_macs
+    dense = counting.srresnet_dense()
+    rivals = {row.name: row for row in found.rivals}
+    assert list(rivals)[:3] == ["bicubic", "base alone", "exact tier"]
+    assert rivals["base alone"].macs_saved == pytest.approx(1 - always / dense)
+    assert rivals["bicubic"].macs_saved == 1.0
+    assert rivals["SRResNet (published)"].metrics == {"psnr_y": 32.05}
+    half, base = found.learned
+    assert base.macs_saved == rivals["base alone"].macs_saved
+    assert base.metrics == rivals["base alone"].metrics
+    executed = sum(resolver.upscale(image, 0.5).macs_executed for image in images)
+    assert half.macs_saved == pytest.approx(1 - executed / (2 * 24 * 32 * dense))
+    assert rivals["exact tier"].to_exact == {}
+    for ours, best in zip(found.learned, found.oracle, strict=True):
+        assert ours.macs_saved is not None
+        assert best.macs_saved is not None
+        assert best.macs_saved >= ours.macs_saved
+    assert found.oracle[0].metrics["psnr_y"] > half.metrics["psnr_y"]
+    (tmp_path / "set5" / "LR_x4" / "1x4.png").unlink()
+    with pytest.raises(FileNotFoundError, match="2 HR and 1 LR_x4"):
+        super_resolve.image_pairs(tmp_path / "set5")
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
@@ -231,8 +369,14 @@ def test_the_plot_is_a_picture(tmp_path: Path) -> None:
         draw("classify", found, "two photos", tmp_path / "curve.xls")
 
 
+def test_no_two_rivals_look_alike() -> None:
+    assert len({point_style(index) for index in range(56)}) == 56
+
+
 def test_cards_without_intervals_still_load() -> None:
-    stored = json.loads(load_card("classify").model_dump_json())
-    for point in stored["expectations"]:
-        point.pop("to_exact")
+    point = Expectation(threshold=0.5, macs_saved=0.6, metrics={"top1": 0.7})
+    card = card_of(classification(ClassificationShape(5)), [-1.0, 1.0], expectations=[point])
+    stored = json.loads(card.model_dump_json())
+    for one in stored["expectations"]:
+        one.pop("to_exact")
     assert ModelCard.model_validate(stored).expectations[0].to_exact == {}

@@ -1,6 +1,8 @@
-"""Hints: a heavy path that starts as a copy of a teacher's computation."""
+"""Hints: a refinement that starts as a copy of a teacher's computation."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,52 +12,52 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 from torch import Tensor
 
-from models.networks.srresnet import SRResNet, SRResNetShape
-from models.training import hint_phase
-from models.training.dense import heavy_path_dense
-from models.training.hint_phase import follow_hints
-from models.training.hints import Hints, HintTeacher
-from models.training.loop import load_checkpoint
-from models.training.photos import PatchSampler, Photo, shrink
-from models.training.super_resolve_config import SuperResolveConfig
+from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.training import hint_phase
+from pixeltier.models.training.dense import refine_dense
+from pixeltier.models.training.hint_phase import follow_hints
+from pixeltier.models.training.hints import Hints, HintTeacher
+from pixeltier.models.training.loop import load_checkpoint
+from pixeltier.models.training.photos import PatchSampler, Photo, shrink
+from pixeltier.models.training.super_resolve_config import SuperResolveConfig
+from tests.unit.models.networks import super_resolution
 
-SHAPE = SRResNetShape(channels=16, blocks=4, base_channels=6, base_layers=1)
+SHAPE = SuperResolutionShape(base_channels=6, base_blocks=1, channels=16, blocks=4)
 HINTS = ["after1", "after2"]
 
 
 def test_dense_step_equals_the_network() -> None:
     torch.manual_seed(0)
-    model = SRResNet(SHAPE).double()
+    model = super_resolution(SHAPE).double().requires_grad_(True)
     x = torch.rand(2, 3, 9, 14, dtype=torch.float64)
-    for act in (model.up1_act, model.up2_act):
+    for act in (model.refinement.up1_act, model.refinement.up2_act):
         torch.nn.init.uniform_(act.weight, -0.5, 1.5)
+    context = model.base.features(x).detach()
 
     def gradients(pixels: Tensor) -> tuple[Tensor, ...]:
-        names = ("head", "fuse", "body", "mid", "up1", "up2", "tail")
-        parameters = [p for n, p in model.named_parameters() if n.split(".")[0].split("_")[0] in names]
-        return torch.autograd.grad(pixels.sin().sum(), parameters)
+        return torch.autograd.grad(pixels.sin().sum(), list(model.refinement.parameters()))
 
-    features, context, _ = model.light_path(x)
-    plain = model.heavy_path(features, context, None)
+    plain = model.refinement(x, context)
     expected = gradients(plain)
-    features, context, _ = model.light_path(x)
-    quick = heavy_path_dense(model, features, context)
+    quick = refine_dense(model.refinement, x, context)
     torch.testing.assert_close(quick, plain)
-    torch.testing.assert_close(gradients(quick), expected)
+    # Slopes are summed in float32.
+    torch.testing.assert_close(gradients(quick), expected, rtol=1e-5, atol=1e-4)
+    assert plain.std() > 0.05
 
 
 def test_preparing_leaves_the_base_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = SRResNet(SHAPE)
+    model = SuperResolution(SHAPE)
     lr = torch.rand(4, 3, 12, 12)
-    before = model.light_path(lr)[2]
+    before = {name: values.clone() for name, values in model.base.state_dict().items()}
     Hints(model, HintTeacher(teacher(tmp_path), HINTS, 1), lr).prepare(model, lr)
-    torch.testing.assert_close(model.light_path(lr)[2], before)
+    assert all(torch.equal(values, before[name]) for name, values in model.base.state_dict().items())
 
 
 def test_the_tail_is_solved_where_a_linear_one_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = SRResNet(SHAPE)
+    model = SuperResolution(SHAPE)
     lr = torch.rand(16, 3, 12, 12)
     weight = 0.1 * torch.randn(48, SHAPE.base_channels, 3, 3)
 
@@ -63,15 +65,15 @@ def test_the_tail_is_solved_where_a_linear_one_does(tmp_path: Path) -> None:
         """Its image is the base's plus a convolution of the base's features: the entry tells all."""
 
         def __call__(self, lr: Tensor) -> tuple[list[Tensor], Tensor]:
-            _, context, image = model.light_path(lr)
+            context, image = model.base(lr)
             return super().__call__(lr)[0], image + F.pixel_shuffle(F.conv2d(context, weight, padding=1), 4)
 
     hints = Hints(model, Linear(teacher(tmp_path), HINTS, 1), lr)
     hints.prepare(model, lr)
     hints.fit_tail(model, lr)
-    features, context, _ = model.light_path(lr)
+    context = model.base.features(lr)
     wanted = F.pixel_shuffle(F.conv2d(context, weight, padding=1), 4)
-    missed = (model.heavy_path(features, context, None) - wanted).square().mean() / wanted.square().mean()
+    missed = (model.refinement(lr, context) - wanted).square().mean() / wanted.square().mean()
     assert missed < 0.02
 
 
@@ -81,10 +83,10 @@ def test_the_body_learns_what_the_teacher_computes(
 ) -> None:
     monkeypatch.setattr(hint_phase, "FORCED_SHARE", forced_share)
     torch.manual_seed(0)
-    model = SRResNet(SHAPE)
+    model = SuperResolution(SHAPE)
     lr = PatchSampler(photos(), 12, settings(tmp_path, 1).random_seed).batch(hint_phase.FITTED_PATCHES)[0]
     source = HintTeacher(teacher(tmp_path), HINTS, 1)
-    fresh = SRResNet(SHAPE)
+    fresh = SuperResolution(SHAPE)
     hints = Hints(fresh, source, lr)
     hints.prepare(fresh, lr)
     start = hints.missed(fresh, lr, chained=True)
@@ -93,7 +95,7 @@ def test_the_body_learns_what_the_teacher_computes(
 
 
 def test_an_interrupted_phase_goes_on(tmp_path: Path) -> None:
-    model = SRResNet(SHAPE)
+    model = SuperResolution(SHAPE)
     follow_hints(model, settings(tmp_path, 2), photos(), torch.device("cpu"))
     follow_hints(model, settings(tmp_path, 5), photos(), torch.device("cpu"))
     state = load_checkpoint(tmp_path / "run" / "hints.pt")
@@ -101,15 +103,50 @@ def test_an_interrupted_phase_goes_on(tmp_path: Path) -> None:
     assert state["step"] == 5
 
 
+def test_a_phase_that_was_cut_off_ends_bit_for_bit_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    start = SuperResolution(SHAPE).state_dict()
+    saved = hint_phase.save
+
+    class CutError(Exception):
+        pass
+
+    def cut(*arguments: Any) -> None:
+        saved(*arguments)
+        if arguments[-1] == 2:
+            raise CutError
+
+    ends = []
+    for name in ("whole", "cut"):
+        config = replace(settings(tmp_path, 4), out=str(tmp_path / name), checkpoint_every=2)
+        model = SuperResolution(SHAPE)
+        model.load_state_dict(start)
+        torch.manual_seed(1)
+        if name == "cut":
+            monkeypatch.setattr(hint_phase, "save", cut)
+            with pytest.raises(CutError):
+                follow_hints(model, config, photos(), torch.device("cpu"))
+            monkeypatch.setattr(hint_phase, "save", saved)
+            model.load_state_dict(start)
+            torch.manual_seed(1)
+        follow_hints(model, config, photos(), torch.device("cpu"))
+        state = load_checkpoint(tmp_path / name / "hints.pt")
+        assert state is not None
+        ends.append(state["model"])
+    assert [name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])] == []
+
+
 def test_hints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = teacher(tmp_path)
     with pytest.raises(ValueError, match="computes no elsewhere"):
         HintTeacher(path, ["after1", "elsewhere"], 1)
     with pytest.raises(ValueError, match="3 hints"):
-        Hints(SRResNet(SHAPE), HintTeacher(path, ["before", *HINTS], 1), torch.rand(1, 3, 8, 8))
-    wide = SRResNetShape(channels=32, blocks=4, base_channels=6, base_layers=1)
+        Hints(SuperResolution(SHAPE), HintTeacher(path, ["before", *HINTS], 1), torch.rand(1, 3, 8, 8))
+    wide = SuperResolutionShape(base_channels=6, base_blocks=1, channels=32, blocks=4)
     with pytest.raises(ValueError, match="32 channels"):
-        Hints(SRResNet(wide), HintTeacher(path, HINTS, 1), torch.rand(1, 3, 8, 8))
+        Hints(SuperResolution(wide), HintTeacher(path, HINTS, 1), torch.rand(1, 3, 8, 8))
 
 
 def settings(folder: Path, steps: int) -> SuperResolveConfig:

@@ -4,15 +4,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.networks.masks import (
+from pixeltier.models.networks.masks import (
     expand_from_windows,
     pool_to_windows,
     standard_scores,
     threshold_mask,
     top_share_mask,
 )
-from models.networks.resnet18 import stage_scores, stage_sizes
-from native import ops
+from pixeltier.models.networks.resnet18 import stage_scores, stage_sizes
+from pixeltier.native import ops
 
 
 @given(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.evaluation.metrics import luma, psnr, ssim
+from pixeltier.models.evaluation.metrics import luma, psnr, ssim
 
 
 def test_luma_is_bt601_studio_range() -> None:

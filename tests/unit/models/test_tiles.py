@@ -1,12 +1,13 @@
 """Tiles cover an image once, aligned to windows, with enough around them."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.inference.tiles import split
+from pixeltier.models.inference.tiles import split
 
 
+@settings(deadline=None)
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 300),

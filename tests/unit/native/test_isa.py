@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-import native
-from native import ops
+from pixeltier import native
+from pixeltier.native import ops
 
-KNOWN = ["portable", "avx2", "avx512", "avx512_bf16", "amx"]
+KNOWN = ["portable", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx"]
 
 
 def test_the_best_available_set_is_used(monkeypatch):
@@ -44,3 +44,16 @@ def test_a_packed_weight_keeps_its_set(monkeypatch):
     table = torch.zeros(1, 1, dtype=torch.int32)
     out, _ = ops.sparse_conv2d(torch.zeros(2, 3), table, packed)
     assert out.shape == (2, 5)
+
+
+@pytest.mark.parametrize("kernel", native.kernels(), ids=lambda kernel: kernel.name)
+def test_every_kernel_is_the_choice_of_its_set(kernel):
+    """A kernel that its own instruction set passes over would never run."""
+    assert kernel.chosen == kernel.name
+    assert kernel.isa in {*KNOWN, "amx_emulated"}
+
+
+def test_kernels_of_all_kinds_are_listed():
+    names = {kernel.name for kernel in native.kernels()}
+    assert {"portable_f32", "portable_bf16", "portable_mbconv_f32", "portable_mbconv_int8"} <= names
+    assert len(names) == len(native.kernels())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from native import ops, reference
+from pixeltier.native import ops, reference
 from tests.unit.native.test_sparse_conv2d import MASKS, active_of, error
 
 pytestmark = pytest.mark.skipif(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from native import ops, reference
+from pixeltier.native import ops, reference
 
 GRIDS = st.tuples(st.integers(1, 3), st.integers(1, 13), st.integers(1, 13))
 

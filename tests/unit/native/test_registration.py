@@ -5,16 +5,26 @@ from __future__ import annotations
 import pytest
 import torch
 
-from native import ops
+from pixeltier.native import mbconv, ops
 
 OPS = torch.ops.pixeltier
 ACTIVE = torch.tensor([0, 2, 3, 5], dtype=torch.int32)
 TABLE = ops.packed_table(ACTIVE, 1, 2, 3, 3)
 
 
+def small_network() -> mbconv.Network:
+    def layer(*size: int) -> mbconv.Layer:
+        return mbconv.Layer(torch.rand(size), torch.rand(size[0]))
+
+    block = mbconv.Block(layer(8, 3, 3, 3), layer(8, 1, 5, 5), layer(4, 8, 1, 1), 2)
+    return mbconv.Network((block,), layer(12, 4, 1, 1), layer(5, 12))
+
+
 def samples() -> dict[str, tuple[object, ...]]:
     packed = ops.prepack_weight(torch.rand(8, 8, 3, 3), torch.rand(8), torch.zeros(8))
     stem = ops.prepack_weight(torch.rand(8, 21, 7, 1), torch.rand(8))
+    network = mbconv.prepack(small_network())
+    layers = [mbconv._by_taps(layer.weight, index == 0) for index, layer in enumerate(small_network().layers)]
     rows = torch.rand(5, 8)
     fixed = (packed.weight, packed.bias, packed.slope)
     return {
@@ -27,6 +37,16 @@ def samples() -> dict[str, tuple[object, ...]]:
             torch.zeros(1, 5, 4, 3, dtype=torch.uint8),
             torch.rand(3, 256),
             *(stem.weight, stem.bias, stem.slope, 8, 7, 2, stem.isa),
+        ),
+        "prepack_mbconv": (
+            layers,
+            [torch.rand(len(layer)) for layer in layers],
+            *([], [], network.shape, torch.float32, "portable"),
+        ),
+        "mbconv_network": (
+            torch.rand(2, 9, 7, 3),
+            None,
+            *(network.weights, network.shape, network.dtype, 0, network.isa),
         ),
         "dense_table": (ACTIVE, 1, 4, 6, 3, 2),
         "packed_table": (ACTIVE, 1, 2, 3, 3),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-import native
-from native import ops, reference
+from pixeltier import native
+from pixeltier.native import ops, reference
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 

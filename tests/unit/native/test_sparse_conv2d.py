@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import native
-from native import ops, reference
+from pixeltier import native
+from pixeltier.native import ops, reference
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 ISAS = native.available_isas()

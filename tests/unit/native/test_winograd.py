@@ -9,15 +9,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import native
-from native import ops, reference
+from pixeltier import native
+from pixeltier.native import ops, reference
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 ISAS = native.available_isas()
 KERNELS = [
-    (isa, dtype) for isa in ISAS for dtype in (torch.float32, torch.bfloat16) if ops.has_winograd(dtype, isa)
+    (isa, dtype, tile)
+    for isa in ISAS
+    for dtype in (torch.float32, torch.bfloat16)
+    for tile in (2, 4)
+    if ops.has_winograd(dtype, isa, tile)
 ]
-on_every_kernel = pytest.mark.parametrize(("isa", "dtype"), KERNELS, ids=str)
+on_every_kernel = pytest.mark.parametrize(("isa", "dtype", "tile"), KERNELS, ids=str)
 grids = st.tuples(st.integers(1, 3), st.integers(1, 13), st.integers(1, 13))
 shares = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
 
@@ -37,11 +41,11 @@ def random_rows(count: int, channels: int, dtype: torch.dtype, generator: torch.
     return rows
 
 
-@given(grid=grids, share=shares, packed=st.booleans(), seed=st.integers(0, 99))
-def test_tile_table(grid, share, packed, seed):
+@given(grid=grids, share=shares, packed=st.booleans(), size=st.sampled_from([2, 4]), seed=st.integers(0, 99))
+def test_tile_table(grid, share, packed, size, seed):
     active = active_of(grid, share, torch.Generator().manual_seed(seed))
-    tiles = ops.tile_table(active, *grid, packed=packed)
-    table, outputs = reference.tile_table(active, *grid, packed)
+    tiles = ops.tile_table(active, *grid, packed=packed, size=size)
+    table, outputs = reference.tile_table(active, *grid, packed, size)
     assert torch.equal(tiles.table, table)
     assert torch.equal(tiles.outputs, outputs)
     assert tiles.count == len(active)
@@ -63,7 +67,7 @@ def test_child_tiles_are_the_tiles_of_the_children(grid, share, seed):
 
 @on_every_kernel
 @given(data=st.data())
-def test_equals_the_convolution(isa, dtype, data):
+def test_equals_the_convolution(isa, dtype, tile, data):
     grid, share = data.draw(grids), data.draw(st.sampled_from([0.1, 0.5, 1.0]))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**16)))
     inputs, channels = data.draw(st.integers(8, 140)), data.draw(st.integers(8, 70))
@@ -77,8 +81,10 @@ def test_equals_the_convolution(isa, dtype, data):
     residual = None
     if data.draw(st.booleans()):
         residual = torch.randn(len(active) * shuffle**2 + 1, channels, generator=generator).to(dtype)
-    packed = ops.prepack_weight(weight, bias, slope, dtype=dtype, shuffle=shuffle, isa=isa, winograd=True)
-    tiles = ops.tile_table(active, *grid, packed=True)
+    packed = ops.prepack_weight(
+        weight, bias, slope, dtype=dtype, shuffle=shuffle, isa=isa, winograd=True, tile=tile
+    )
+    tiles = ops.tile_table(active, *grid, packed=True, size=tile)
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -98,20 +104,22 @@ def test_equals_the_convolution(isa, dtype, data):
 
 @on_every_kernel
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_scatter_reads_and_writes_a_dense_trunk(isa, dtype, share):
+def test_scatter_reads_and_writes_a_dense_trunk(isa, dtype, tile, share):
     generator = torch.Generator().manual_seed(1)
     grid, channels = (2, 9, 8), 36
     active = active_of(grid, share, generator)
     trunk = random_rows(grid[0] * grid[1] * grid[2], channels, dtype, generator)
     weight = torch.randn(channels, channels, 3, 3, generator=generator).to(dtype).float() / 18
     bias, slope = torch.randn(channels, generator=generator), torch.zeros(channels)
-    packed = ops.prepack_weight(weight, bias, slope, dtype=dtype, isa=isa, winograd=True)
-    in_place = ops.tile_table(active, *grid, packed=False)
+    packed = ops.prepack_weight(weight, bias, slope, dtype=dtype, isa=isa, winograd=True, tile=tile)
+    in_place = ops.tile_table(active, *grid, packed=False, size=tile)
     inner, _ = ops.sparse_conv2d(trunk, in_place, packed)
     expected_inner, _ = reference.sparse_conv2d(trunk, ops.dense_table(active, *grid, 3), weight, bias, slope)
     assert error(inner, expected_inner) <= TOLERANCE[dtype]
     out, expected = trunk.clone(), trunk.clone()
-    macs = ops.sparse_conv2d_scatter_(out, inner, ops.tile_table(active, *grid, packed=True), packed, active)
+    macs = ops.sparse_conv2d_scatter_(
+        out, inner, ops.tile_table(active, *grid, packed=True, size=tile), packed, active
+    )
     assert macs == len(active) * 9 * channels**2
     table = ops.packed_table(active, *grid, 3)
     reference.sparse_conv2d_scatter_(expected, inner, table, weight, bias, slope, active)
@@ -123,17 +131,17 @@ def test_scatter_reads_and_writes_a_dense_trunk(isa, dtype, share):
 
 @on_every_kernel
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_body_equals_single_calls(isa, dtype, count):
+def test_a_body_equals_single_calls(isa, dtype, tile, count):
     generator = torch.Generator().manual_seed(2)
     grid, channels = (1, 8, 11), 40
     active = active_of(grid, 0.6, generator)
-    tiles = ops.tile_table(active, *grid, packed=True)
+    tiles = ops.tile_table(active, *grid, packed=True, size=tile)
     rows = random_rows(len(active), channels, dtype, generator)
     packed = []
     for _ in range(count):
         weight = torch.randn(channels, channels, 3, 3, generator=generator) / 60
         bias = torch.randn(channels, generator=generator)
-        packed.append(ops.prepack_weight(weight, bias, None, dtype=dtype, isa=isa, winograd=True))
+        packed.append(ops.prepack_weight(weight, bias, None, dtype=dtype, isa=isa, winograd=True, tile=tile))
     expected = rows
     for first, second in zip(packed[0::2], packed[1::2], strict=False):
         inner, _ = ops.sparse_conv2d(expected, tiles, first)
@@ -158,8 +166,8 @@ def test_ops_pass_opcheck():
     namespace = torch.ops.pixeltier
     trunk = random_rows(30, channels, torch.float32, generator)
     for op, arguments in [
-        (namespace.tile_table, (active, *grid, True)),
-        (namespace.tile_table, (active, *grid, False)),
+        (namespace.tile_table, (active, *grid, True, 2)),
+        (namespace.tile_table, (active, *grid, False, 4)),
         (namespace.child_tile_table, (ops.packed_table(active, *grid, 3),)),
         (namespace.winograd_conv2d, (*call, None, tiles.count, channels, 1, packed.isa)),
         (namespace.winograd_conv2d_scatter_, (trunk, *call, active, channels, packed.isa)),
@@ -194,7 +202,7 @@ def valid() -> dict[str, Any]:
         ({"outputs": [[0, 1, 2, 6], [3, 4, 5, -1]]}, IndexError, "rows 0 to 5 or -1, got 6"),
         ({"outputs": [[0, 1, 2, -2], [3, 4, 5, -1]]}, IndexError, "or -1, got -2"),
         ({"outputs": [[0, 1, 2, -1], [3, 4, -1, -1]]}, ValueError, "each of 6 output rows once, got 5"),
-        ({"outputs": [[0, 1, 2, 3]]}, ValueError, r"table \[tiles, 16\] and outputs \[tiles, 4\]"),
+        ({"outputs": [[0, 1, 2, 3]]}, ValueError, r"table \[tiles, 16\] and outputs \[tiles, 4\], or"),
     ],
 )
 def test_bad_arguments_say_what_was_got(change, raised, message):
@@ -210,6 +218,18 @@ def test_bad_arguments_say_what_was_got(change, raised, message):
 def test_other_kernels_are_refused():
     with pytest.raises(ValueError, match=r"needs 3x3 kernels, got shape \(4, 4, 5, 5\)"):
         ops.prepack_weight(torch.rand(4, 4, 5, 5), winograd=True)
+    with pytest.raises(ValueError, match="tiles are of 2x2 or 4x4, got tile 3"):
+        ops.prepack_weight(torch.rand(4, 4, 3, 3), winograd=True, tile=3)
+    active = torch.arange(6, dtype=torch.int32)
+    with pytest.raises(ValueError, match="tiles are of 2x2 or 4x4, got size 3"):
+        ops.tile_table(active, 1, 2, 3, packed=True, size=3)
+    large = ops.tile_table(active, 1, 2, 3, packed=True, size=4)
+    with pytest.raises(ValueError, match="a table of 36 taps need"):
+        ops.sparse_conv2d(torch.zeros(7, 8), large, valid()["packed"])
+    half = ops.prepack_weight(torch.rand(8, 8, 3, 3), dtype=torch.bfloat16, winograd=True, tile=4)
+    assert not ops.has_winograd(torch.bfloat16, tile=4)
+    with pytest.raises(TypeError, match=r"tiles of 4x4 need float32 rows|has no Winograd kernel"):
+        ops.sparse_conv2d(torch.zeros(7, 8, dtype=torch.bfloat16), large, half)
     if "avx512_bf16" in ISAS:
         rows, tiles = torch.zeros(7, 8, dtype=torch.bfloat16), valid()["tiles"]
         packed = ops.prepack_weight(

@@ -11,9 +11,10 @@ from itertools import pairwise
 
 import pytest
 
-from service.tiers import schema
-from service.tiers.brownout import TICK_S, Level, Pressure, deepest, fallen, steps
-from service.tiers.schema import Brownout, TierTable
+from pixeltier.service.operations.brownout import TICK_S, Level, Pressure
+from pixeltier.service.tiers import schema
+from pixeltier.service.tiers.falls import deepest, fallen, steps
+from pixeltier.service.tiers.schema import Brownout, TierTable
 from tests.tier_table import TIERS
 
 TABLE = schema.parse(TIERS, source="the test's table")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.pool import cpus
+from pixeltier.service.configuration import cpus
 
 
 def test_v2_quota(tmp_path: Path) -> None:

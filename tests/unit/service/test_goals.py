@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from models.cards import Expectation, load_card
-from service.tasks import Task
-from service.tiers import schema
-from service.tiers.goals import GoalError, Series, resolve, resolve_leniently, resolve_rule
-from service.tiers.schema import ClassifyRule, Rule, SuperResolveRule
+from pixeltier.models.cards import Expectation, load_card
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers import schema
+from pixeltier.service.tiers.goals import GoalError, Series, resolve, resolve_leniently, resolve_rule
+from pixeltier.service.tiers.schema import ClassifyRule, Rule, SuperResolveRule
 
 
 @dataclass(frozen=True)

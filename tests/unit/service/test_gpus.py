@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.pool import gpus
-from service.pool.wiring import open_pool
-from service.settings import ConfigurationError, Settings, load
+from pixeltier.service.configuration import gpus
+from pixeltier.service.configuration.settings import ConfigurationError, Settings, load
+from pixeltier.service.pool.wiring import open_pool
 
 
 def machine(tmp_path: Path, *names: str) -> Path:
@@ -41,7 +41,7 @@ def test_no_device_files_are_no_gpus(tmp_path):
         ("auto", 0, True, ["cpu"]),
     ],
 )
-def test_each_gpu_gets_a_slot(setting, count, built, expected):
+def test_each_gpu_gets_a_worker(setting, count, built, expected):
     assert gpus.devices(setting, count, built) == expected
 
 
@@ -60,7 +60,7 @@ def test_unknown_devices_are_refused(name, monkeypatch):
 
 def test_slots_follow_the_gpus(monkeypatch):
     monkeypatch.setattr(gpus, "visible", lambda: 2)
-    monkeypatch.setattr("service.pool.cpus.cpu_quota", lambda: 8.0)
+    monkeypatch.setattr("pixeltier.service.configuration.cpus.cpu_quota", lambda: 8.0)
     settings = Settings(device="cuda")
     assert (settings.shape().slots, settings.shape().threads) == (2, 4)
     assert Settings(device="cuda:1").shape().slots == 1
@@ -68,17 +68,17 @@ def test_slots_follow_the_gpus(monkeypatch):
         Settings(device="cuda", slots=3).shape()
 
 
-def test_every_slot_is_told_its_gpu(monkeypatch):
+def test_every_worker_is_told_its_gpu(monkeypatch):
     monkeypatch.setattr(gpus, "visible", lambda: 2)
-    monkeypatch.setattr("service.pool.cpus.cpu_quota", lambda: 2.0)
+    monkeypatch.setattr("pixeltier.service.configuration.cpus.cpu_quota", lambda: 2.0)
     told = []
 
-    class FakeSlot:
+    class FakeWorker:
         def __init__(self, name, spec):
             told.append((name, spec.device, spec.threads, spec.gpu_memory_share))
 
-    monkeypatch.setattr("service.pool.wiring.ProcessSlot", FakeSlot)
-    monkeypatch.setattr("service.pool.wiring.Dispatcher", lambda *_: None)
+    monkeypatch.setattr("pixeltier.service.pool.wiring.ProcessWorker", FakeWorker)
+    monkeypatch.setattr("pixeltier.service.pool.wiring.Dispatcher", lambda *_: None)
     open_pool(Settings(device="cuda", gpu_memory_share=0.5), None)
     assert told == [("slot-0", "cuda:0", 1, 0.5), ("slot-1", "cuda:1", 1, 0.5)]
 

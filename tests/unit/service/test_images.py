@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from service.api import image_header
-from service.worker.decode import ImageRejectedError, decode, flatten
-from service.worker.encode import check_output, encode
+from pixeltier.service.api import image_header
+from pixeltier.service.worker.decode import ImageRejectedError, decode, flatten
+from pixeltier.service.worker.encode import check_output, encode
 from tests.images import encoded, opened, photo
 
 LIMIT = 10**6

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.pool.latency import LatencyModel
-from service.tasks import Task
-from service.worker.messages import Timings, Work
+from pixeltier.service.pool.latency import LatencyModel
+from pixeltier.service.tasks import Task
+from pixeltier.service.work.messages import Timings, Work
 
 DENSE_PER_PIXEL = 2_218_176
 

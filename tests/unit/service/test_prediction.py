@@ -5,10 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.budgets import CURVE_THRESHOLDS, histogram
-from service.tiers.goals import Resolved
-from service.tiers.prediction import active_share, effective_threshold, macs_at, predict, quantile
-from service.tiers.recent import ENOUGH, SeenImage
+from pixeltier.models.budgets import CURVE_THRESHOLDS, histogram
+from pixeltier.service.operations.prediction import (
+    active_share,
+    effective_threshold,
+    macs_at,
+    predict,
+    quantile,
+)
+from pixeltier.service.operations.recent import ENOUGH, SeenImage
+from pixeltier.service.tiers.goals import Resolved
 
 DENSE = 1000
 
@@ -86,11 +92,11 @@ def test_the_sum_over_images_is_much_closer_than_any_image() -> None:
 def test_time_moves_by_what_the_latency_model_says_of_the_difference() -> None:
     images = _images(40)
 
-    def slot_ms(macs: float, pixels: float) -> float:
+    def worker_ms(macs: float, pixels: float) -> float:
         return 1.0 + macs / 100 + pixels / 100
 
-    now = predict(images, "fast", Resolved(0.5), slot_ms)
-    later = predict(images, "fast", Resolved(1.0), slot_ms)
+    now = predict(images, "fast", Resolved(0.5), worker_ms)
+    later = predict(images, "fast", Resolved(1.0), worker_ms)
     assert now is not None
     assert later is not None
     assert now.latency_ms is not None
@@ -98,7 +104,7 @@ def test_time_moves_by_what_the_latency_model_says_of_the_difference() -> None:
     assert now.latency_ms.p50 == pytest.approx(12.0)
     saved = (later.macs_saved - now.macs_saved) * DENSE / 100
     assert later.latency_ms.p50 == pytest.approx(12.0 - saved, abs=0.3)
-    few = predict(images[:3], "fast", Resolved(0.5), slot_ms)
+    few = predict(images[:3], "fast", Resolved(0.5), worker_ms)
     assert few is not None
     assert few.latency_ms is None
 

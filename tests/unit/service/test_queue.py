@@ -6,10 +6,10 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.pool.estimate import Estimator
-from service.pool.interface import Request
-from service.pool.queue import URGENCY_STEP_S, AdmissionQueue, Entry
-from service.worker.messages import ClassifyJob, SuperResolveJob
+from pixeltier.service.pool.estimate import Estimator
+from pixeltier.service.pool.queue import URGENCY_STEP_S, AdmissionQueue, Entry
+from pixeltier.service.work.messages import ClassifyJob, SuperResolveJob
+from pixeltier.service.work.pool import Request
 
 JOB = ClassifyJob(b"", 0.5, 5, False, 1)
 ENLARGE = SuperResolveJob(b"", 0.5, "png", 90, False, 1, 16)

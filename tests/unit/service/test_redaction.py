@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import logs, redaction
-from service.redaction import REDACTED, clean, redact
+from pixeltier.service.telemetry import logs, redaction
+from pixeltier.service.telemetry.redaction import REDACTED, clean, redact
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.tiers import history, schema
-from service.tiers.history import StateDirectory, VersionRecord, VersionTakenError, now
+from pixeltier.service.tiers import history, schema
+from pixeltier.service.tiers.history import StateDirectory, VersionRecord, VersionTakenError, now
 
 CUT = 9
 """Exit status of a child that the test cut off."""

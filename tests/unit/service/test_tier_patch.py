@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tiers import schema
-from service.tiers.patch import ABSENT, apply, differences
-from service.tiers.schema import TierTableError
+from pixeltier.service.tiers import schema
+from pixeltier.service.tiers.patch import ABSENT, apply, differences
+from pixeltier.service.tiers.schema import TierTableError
 from tests.tier_table import TIERS
 
 BASE = schema.parse(TIERS, source="the test's table").document()

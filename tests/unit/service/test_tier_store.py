@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from service.tasks import Task
-from service.tiers import schema
-from service.tiers.history import StateDirectory, VersionRecord
-from service.tiers.opening import open_store
-from service.tiers.patch import apply
-from service.tiers.schema import TierTable, TierTableError
-from service.tiers.store import Change, ConflictError, NotStoredError, Snapshot, UnknownVersionError
-from service.tiers.watch import Watcher
+from pixeltier.service.operations.watch import Watcher
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers import schema
+from pixeltier.service.tiers.history import StateDirectory, VersionRecord
+from pixeltier.service.tiers.opening import open_store
+from pixeltier.service.tiers.patch import apply
+from pixeltier.service.tiers.schema import TierTable, TierTableError
+from pixeltier.service.tiers.store import Change, ConflictError, NotStoredError, Snapshot, UnknownVersionError
 
 FILE = """
 default = "a"

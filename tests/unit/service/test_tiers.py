@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tasks import Task
-from service.tiers import schema
-from service.tiers.expectations import expect
-from service.tiers.store import TierStore, UnknownTierError
+from pixeltier.service.tasks import Task
+from pixeltier.service.tiers import schema
+from pixeltier.service.tiers.expectations import expect
+from pixeltier.service.tiers.store import TierStore, UnknownTierError
 
 GOOD = """
 default = "a"

@@ -19,8 +19,9 @@ at::Tensor compose(const at::Tensor& x, const at::Tensor& pixels) {
                     pixels.sizes());
   const c10::cuda::CUDAGuard guard(device);
   auto image = at::empty({grid.images, 4 * grid.height, 4 * grid.width, 3}, x.options().dtype(at::kByte));
+  const auto scratch = at::empty({compose_scratch(grid)}, x.options());
   cuda_compose(current_queue(device), x.const_data_ptr<float>(), pixels.const_data_ptr<float>(), grid,
-               image.mutable_data_ptr<uint8_t>());
+               scratch.mutable_data_ptr<float>(), image.mutable_data_ptr<uint8_t>());
   return image;
 }
 

@@ -1,6 +1,6 @@
 """The CUDA kernels on CPU tensors: the sources of native/src/cuda as C++, the machine's operations in software.
 
-:class:`EmulatedOps` stands in for ``torch.ops.pixeltier`` behind :mod:`native.ops`. It mirrors what
+:class:`EmulatedOps` stands in for ``torch.ops.pixeltier`` behind :mod:`pixeltier.native.ops`. It mirrors what
 native/src/ops/cuda does around the kernels: allocation, strides, which pointer goes where.
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from native import ops
+from pixeltier.native import ops
 from tests.unit.native.simt.emulated import EmulatedOps, build
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ to compile the kernels")
@@ -21,7 +21,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> EmulatedOps:
 
 @pytest.fixture
 def cuda(emulated: EmulatedOps, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedOps]:
-    """native.ops on the emulated kernels."""
+    """pixeltier.native.ops on the emulated kernels."""
     monkeypatch.setattr(ops, "_ops", emulated)
     yield emulated
     emulated.configure()

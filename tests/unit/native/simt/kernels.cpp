@@ -80,7 +80,11 @@ const char* simt_gather_rows(const void* rows, int64_t row_count, const int32_t*
 
 const char* simt_compose(const float* x, const float* pixels, int64_t images, int64_t height, int64_t width,
                          uint8_t* image) {
-  return guarded([&] { pixeltier::cuda_compose(queue, x, pixels, {images, height, width}, image); });
+  return guarded([&] {
+    const Grid grid{images, height, width};
+    std::vector<float> scratch(pixeltier::compose_scratch(grid));
+    pixeltier::cuda_compose(queue, x, pixels, grid, scratch.data(), image);
+  });
 }
 
 const char* simt_convolution(const void* rows, int64_t row_count, const int32_t* table, int64_t count,

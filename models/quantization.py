@@ -1,0 +1,127 @@
+"""EfficientNet-Lite in int8: ranges of its features from photos, weights per output channel, features per tensor.
+
+A feature x is the byte x / scale + zero. Behind ReLU6 zero is 0 and the scale at most 6 / 255, so that the byte's own
+bounds are the activation (Jacob et al., arXiv 1712.05877).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixeltier.models.cards import FeatureRanges
+from pixeltier.models.inference.efficientnet_lite import PIXEL_DEVIATION, PIXEL_MEAN, ByteUnit, float_layers
+from pixeltier.models.networks.efficientnet_lite import EfficientNetLite
+from pixeltier.native.mbconv import Block, Layer, Network
+
+_LEVELS = 255
+_WEIGHT_LEVELS = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Feature = scale * (byte - zero)."""
+
+    scale: float
+    zero: int = 0
+
+    @classmethod
+    def spanning(cls, low: float, high: float) -> "Affine":
+        """The finest one that reaches from low to high and has a byte for zero."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = max(high - low, 1e-6) / _LEVELS
+        return cls(scale, round(-low / scale))
+
+
+@torch.inference_mode()
+def feature_ranges(model: EfficientNetLite, batches: Iterable[Tensor]) -> FeatureRanges:
+    """Of normalised photos [N, 3, H, W]: the mean over the photos of each photo's extremes.
+
+    Rare peaks are cut so that the rest has finer steps.
+    """
+    spans = [_extremes(model, x) for x in batches]
+    if not spans:
+        raise ValueError("calibration needs at least one photo")
+    means = [torch.cat(parts).mean(dim=0) for parts in zip(*spans, strict=True)]
+    blocks = [
+        [(float(low), float(high)) for low, high in means[i : i + 3]] for i in range(0, len(means) - 1, 3)
+    ]
+    return FeatureRanges(
+        expanded=tuple(expanded[1] for expanded, _, _ in blocks),
+        filtered=tuple(filtered[1] for _, filtered, _ in blocks),
+        output=tuple(output for _, _, output in blocks),
+        pooled=float(means[-1][1]),
+    )
+
+
+def _extremes(model: EfficientNetLite, x: Tensor) -> list[Tensor]:
+    """[N, 2] least and greatest values of each photo: three features a block, then the mean ones."""
+    found = []
+
+    def note(features: Tensor) -> Tensor:
+        flat = features.flatten(1)
+        found.append(torch.stack([flat.amin(dim=1), flat.amax(dim=1)], dim=1))
+        return features
+
+    for index, block in enumerate(model.inverted_residuals):
+        expand = model.stem if index == 0 else block.expand
+        assert expand is not None
+        inner = note(F.relu6(block.depthwise(note(F.relu6(expand(x))))))
+        out = block.project(inner)
+        x = note(x + out if block.shape.residual else out)
+    note(F.relu6(model.head(x)).mean(dim=(2, 3)))
+    return found
+
+
+def quantize(model: EfficientNetLite, ranges: FeatureRanges) -> Network:
+    """The layers for the int8 kernels."""
+    layers = float_layers(model)
+    before = Affine(1 / PIXEL_DEVIATION, PIXEL_MEAN)
+    blocks = []
+    for index, block in enumerate(layers.blocks):
+        expanded = Affine(min(6.0, ranges.expanded[index]) / _LEVELS)
+        filtered = Affine(min(6.0, ranges.filtered[index]) / _LEVELS)
+        output = Affine.spanning(*ranges.output[index])
+        shape = model.inverted_residuals[index].shape
+        residual = before if shape.residual else None
+        blocks.append(
+            Block(
+                _quantized(block.expand, before, expanded, extra=float(before.zero) if index == 0 else 0.0),
+                _quantized(block.depthwise, expanded, filtered),
+                _projection(block.project, filtered, output, residual),
+                block.stride,
+            )
+        )
+        before = output
+    pooled = Affine(max(ranges.pooled, 1e-6) / _LEVELS)
+    as_float = Affine(1.0)
+    head = _quantized(layers.head, before, as_float)
+    return Network(tuple(blocks), head, _quantized(layers.linear, pooled, as_float, extra=1 / pooled.scale))
+
+
+def output_unit(ranges: FeatureRanges, block: int) -> ByteUnit:
+    """What a byte of a block's output stands for."""
+    output = Affine.spanning(*ranges.output[block])
+    return ByteUnit(output.scale, output.zero)
+
+
+def _quantized(layer: Layer, before: Affine, after: Affine, extra: float = 0.0) -> Layer:
+    """The integer layer from bytes of `before` to bytes of `after`."""
+    weight = layer.weight.double().flatten(1)
+    step = weight.abs().amax(dim=1).clamp(min=1e-12) / _WEIGHT_LEVELS
+    integers = (weight / step[:, None]).round()
+    unit = before.scale * step
+    bias = (layer.bias.double() - unit * before.zero * integers.sum(dim=1)) / after.scale + after.zero
+    return Layer(
+        integers.to(torch.int8).view(layer.weight.shape), bias.float(), (unit / after.scale).float(), extra
+    )
+
+
+def _projection(layer: Layer, before: Affine, after: Affine, residual: Affine | None) -> Layer:
+    projection = _quantized(layer, before, after)
+    if residual is None:
+        return projection
+    factor = residual.scale / after.scale
+    return Layer(projection.weight, projection.bias - factor * residual.zero, projection.scale, factor)

@@ -1,0 +1,1 @@
+"""Settings, and what of the machine they depend on."""

@@ -1,0 +1,1 @@
+"""How a client talks to the service: deadline, retries, errors, what it reads."""

@@ -1,0 +1,1 @@
+"""What runs beside requests for the operator: brownout, shadow, the watch over the tier file, prediction."""

@@ -1,0 +1,1 @@
+"""The process that answers: sockets, the HTTP protocol, start and end."""

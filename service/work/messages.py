@@ -1,0 +1,189 @@
+"""What crosses the pipe between the front process and a worker. Plain and free of torch and numpy."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pixeltier.service.tasks import Task
+
+OutputFormat = Literal["png", "webp", "jpeg"]
+
+RejectionKind = Literal["undecodable-image", "image-too-large", "output-too-large"]
+
+
+@dataclass(frozen=True, slots=True)
+class CostLimits:
+    """What may raise a job's threshold, as `pixeltier.models.budgets.Budget`: only `macs_ratio` is never exceeded."""
+
+    macs_ratio: float | None = None
+    target_macs: int | None = None
+    active_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyJob:
+    """Classify one compressed image, at this threshold or, within limits, the lowest one above it."""
+
+    body: bytes
+    threshold: float
+    top_k: int
+    importance: bool
+    max_pixels: int
+    limits: CostLimits = CostLimits()
+
+    task = Task.CLASSIFY
+
+
+@dataclass(frozen=True, slots=True)
+class SuperResolveJob:
+    """Enlarge one compressed image and compress the result; threshold and limits as of a ClassifyJob."""
+
+    body: bytes
+    threshold: float
+    format: OutputFormat
+    quality: int
+    importance: bool
+    max_pixels: int
+    max_output_pixels: int
+    limits: CostLimits = CostLimits()
+
+    task = Task.SUPER_RESOLVE
+
+
+RequestJob = ClassifyJob | SuperResolveJob
+"""What a request asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompareJob:
+    """Run one image at the threshold it was served at and at a candidate; nobody waits for it."""
+
+    task: Task
+    body: bytes
+    served: float
+    candidate: float
+    max_pixels: int
+
+
+Job = RequestJob | CompareJob
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds in the stages of a worker."""
+
+    decode: float
+    importance: float
+    infer: float
+    encode: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the image cost, as the native kernels counted it.
+
+    Attributes:
+        pixels: of the decoded input.
+        macs_curve: MACs at the thresholds 0, 0.05, ..., 1 (21 values), counted exactly from the image's map.
+        importance_histogram: windows of the map in each twentieth of [0, 1] (20 counts).
+    """
+
+    threshold: float
+    macs_dense: int
+    macs_executed: int
+    active_share: float
+    pixels: int
+    timings: Timings
+    macs_curve: tuple[int, ...]
+    importance_histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportanceMap:
+    """One value in [0, 1] a window, row by row."""
+
+    height: int
+    width: int
+    values: list[list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyAnswer:
+    """The best classes as (class number, probability), best first."""
+
+    work: Work
+    predictions: list[tuple[int, float]]
+    importance: ImportanceMap | None
+
+
+@dataclass(frozen=True, slots=True)
+class SuperResolveAnswer:
+    """A compressed image of exactly four times the size."""
+
+    work: Work
+    body: bytes
+    format: OutputFormat
+    width: int
+    height: int
+    importance: ImportanceMap | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The image is at fault; `detail` is for the client."""
+
+    kind: RejectionKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """The image takes more than its `macs_ratio` at any threshold: `macs_least` at 1."""
+
+    macs_least: int
+    macs_dense: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """We are at fault; `traceback` is for the log only."""
+
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompareAnswer:
+    """How far apart the two results of a CompareJob are.
+
+    Attributes:
+        agrees: whether the first class is the same; None for super-resolution.
+        psnr_db, ssim: between the results (luma), at most 100 dB; None for classification, SSIM also for tiny images.
+    """
+
+    agrees: bool | None
+    psnr_db: float | None
+    ssim: float | None
+    macs_dense: int
+    macs_served: int
+    macs_candidate: int
+
+
+Answer = ClassifyAnswer | SuperResolveAnswer | CompareAnswer | Rejected | Infeasible | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """What a worker says that could not be made ready; `traceback` is for the log."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A warm worker's report."""
+
+    pid: int
+    torch: str
+    isa: str
+    threads: int
+    warm_up_ms: float
