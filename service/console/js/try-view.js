@@ -69,7 +69,7 @@ export function startTry(root, active) {
     try {
       const table = await withRetry(api.tiers, place);
       state.windows = Object.keys(state.windows).length ? state.windows : await api.windows().catch(() => ({}));
-      const changed = state.table !== null && state.table.version !== table.version;
+      const changed = state.table?.version !== table.version;
       state.table = table;
       if (changed) state.answers.clear();
       if (state.quality === null || (state.quality.tier !== undefined && !tierOf(state.quality.tier))) {
@@ -157,7 +157,7 @@ export function startTry(root, active) {
     const { task, quality } = state;
     place.clear();
     partChoice.node.hidden = task !== "super-resolve" || !isLarge(state.picture);
-    if (quality === null) return; // the table is still on its way; it refreshes
+    if (quality === null) return; // the table is still on its way; loadTable refreshes
     progress.dataset.busy = "true";
     work.setAttribute("aria-busy", "true");
     try {

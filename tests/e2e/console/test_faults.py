@@ -90,6 +90,25 @@ def test_the_services_own_words_about_a_file_that_is_no_image(page: Any) -> None
     done(page)
 
 
+@pytest.mark.parametrize(
+    ("content", "name"), [(CAT, "cat.jpg"), (b"this is no image", "notes.png")], ids=["image", "text"]
+)
+def test_an_image_that_is_given_before_the_tiers_have_come(
+    page: Any, content: bytes, name: str
+) -> None:
+    waiting: list[Any] = []
+    page.route("**/v1/tiers", lambda route: waiting.append(route))
+    page.reload()
+    give(page, content, name)
+    expect(page.locator(".file-name")).to_contain_text(name)
+    for route in waiting:
+        route.continue_()
+    if content is CAT:
+        done(page)
+    else:
+        expect(page.get_by_role("alert")).to_contain_text("This is no JPEG, PNG or WebP image")
+
+
 def test_a_service_that_needs_a_key(page: Any) -> None:
     seen = []
 

@@ -113,7 +113,10 @@ def test_int8_is_refused_where_it_cannot_be_had(weights: Path, card: ModelCard) 
 def test_int8_answers_nearly_what_float32_does(
     weights: Path, card: ModelCard, photos: Any, quickest: dict[str, str]
 ) -> None:
-    """At every threshold, the refinement on top of dequantised features included; whatever the threads."""
+    """At every threshold, the refinement on top of dequantised features included.
+
+    Integer sums do not depend on the threads; the refinement's are of float32.
+    """
     model, _ = load_classification(weights)
     exact, rounded = Classifier(model, card, "fp32"), Classifier(model, card, "int8")
     assert rounded.arithmetic.int8_base
@@ -130,7 +133,8 @@ def test_int8_answers_nearly_what_float32_does(
         again = rounded.classify(list(photos), limits)
         torch.set_num_threads(threads)
         for one, other in zip(b, again, strict=True):
-            assert np.array_equal(one.probabilities, other.probabilities)
+            rounding = 0.0 if threshold == 1 else 1e-4
+            np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=rounding)
 
 
 def test_ranges_survive_the_card(card: ModelCard, tmp_path: Path) -> None:
