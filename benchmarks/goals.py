@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pixeltier.models.cards import load_card
 from pixeltier.service.tasks import Task
 from pixeltier.service.tiers.goals import GoalError, resolve_rule
-from pixeltier.service.tiers.schema import ClassifyRule, SuperResolveRule
+from pixeltier.service.tiers.schema import RULES
 
 METRICS = {
     "max_psnr_drop_db": "psnr_y",
@@ -116,7 +116,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     card = load_card(options.task)
-    rule = ClassifyRule if options.task == "classify" else SuperResolveRule
+    rule = RULES[Task(options.task)]
     goals = [(name, float(value)) for name, _, value in (goal.partition("=") for goal in options.goals)]
     resolved = {}
     for goal, limit in goals:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from pixeltier.models.networks.classification import (
     window_grid,
 )
 from pixeltier.models.networks.layout import channels_last
+from pixeltier.models.training.class_balance import draw_probabilities, seen_classes
 from pixeltier.models.training.classify_config import ClassifyConfig, TeacherConfig
 from pixeltier.models.training.classify_photos import AugmentedBatches, gather_photos, mixed
 from pixeltier.models.training.frozen_base import FrozenEfficientNetLite
@@ -71,19 +74,21 @@ def train(config_path: Path) -> Path:
         teacher = Teachers(config.teachers, model.shape.classes)
     model, teacher = channels_last(model).to(device), teacher.to(device).eval()
     photos = gather_photos(config.labels, config.images, config.photos)
-    base_of = model.base.all_features
-    if not config.base_learning_rate:
-        base_of = FrozenEfficientNetLite(model.base)
+    base_of = model.base.all_features if config.base_learning_rate else FrozenEfficientNetLite(model.base)
+    probabilities = _draw_probabilities(photos, base_of, config, device)
     checkpoint = Path(config.out) / "checkpoint.pt"
     if config.fitted_views and not checkpoint.exists():
-        _fit_last_layer(model, teacher, photos, config, device)
+        views = AugmentedBatches(photos, config.batch, config.random_seed + 1, probabilities=probabilities)
+        _fit_last_layer(model, teacher, views, config, device)
 
     optimiser = _optimiser(model, fresh, config)
     peaks = [group["lr"] for group in optimiser.param_groups]
     average = AveragedWeights(model, config.ema_decay)
     budget = Budget(config.steps, config.minutes)
     step = resume(checkpoint, model, optimiser, average, budget)
-    batches = AugmentedBatches(photos, config.batch, config.random_seed, first=step)
+    batches = AugmentedBatches(
+        photos, config.batch, config.random_seed, first=step, probabilities=probabilities
+    )
     generator = torch.Generator()
 
     budget.start()
@@ -197,18 +202,29 @@ def _random_masks(
     return stage_masks(importance, 1 - keep, model.shape.window, rows, columns)
 
 
+def _draw_probabilities(
+    photos: list[Path],
+    base_of: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+    config: ClassifyConfig,
+    device: torch.device,
+) -> npt.NDArray[np.float64] | None:
+    if not config.evenness:
+        return None
+    seen = seen_classes(lambda x: base_of(x)[2], photos, Path(config.out) / "classes.npz", device)
+    return draw_probabilities(seen, config.evenness)
+
+
 @torch.no_grad()
 def _fit_last_layer(
     model: Classification,
     teacher: nn.Module,
-    photos: list[Path],
+    batches: AugmentedBatches,
     config: ClassifyConfig,
     device: torch.device,
 ) -> None:
     """Solve the refinement's last layer: its exact features to the teachers' log-probabilities."""
     refinement = model.refinement
     fit = LinearFit(refinement.fc.in_features, refinement.fc.out_features)
-    batches = AugmentedBatches(photos, config.batch, config.random_seed + 1)
     dtype = getattr(torch, config.dtype)
     for _ in tqdm(range(-(-config.fitted_views // config.batch)), desc="last layer", unit="batch"):
         x = batches.next().to(device)

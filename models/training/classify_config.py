@@ -32,6 +32,8 @@ class ClassifyConfig:
     `teachers`: their mean log-probabilities are learnt; those of the network as it was at the start where there are
     none.
 
+    `evenness`: 0 draws every photo alike, 1 every class that the base sees in them alike.
+
     `frozen_stages`: the refinement's stem and so many of its stages stay as they are, which halves a step.
 
     `fitted_views`: from so many views the refinement's last layer is solved by least squares before the first step;
@@ -49,6 +51,7 @@ class ClassifyConfig:
     steps: int = 20_000
     minutes: float = 0.0
     batch: int = 32
+    evenness: float = 0.0
     mixed_share: float = 0.35
     exact_share: float = 0.4
     min_keep: float = 0.1
@@ -76,5 +79,7 @@ class ClassifyConfig:
         """
         check_dtype(self.dtype)
         check_keep(self.min_keep, self.max_keep)
+        if not 0 <= self.evenness <= 1:
+            raise ValueError(f"evenness lies between 0 and 1, not {self.evenness}")
         if not 0 <= self.frozen_stages <= STAGES:
             raise ValueError(f"frozen_stages lies between 0 and {STAGES}, not {self.frozen_stages}")

@@ -48,7 +48,10 @@ def as_input(pixels: npt.NDArray[np.uint8]) -> Tensor:
 
 
 class AugmentedBatches:
-    """Endless random batches, decoded ahead in threads; `first` is the number of the next one."""
+    """Endless random batches, decoded ahead in threads; `first` is the number of the next one.
+
+    `probabilities`: how likely each photo is drawn; all alike where there are none.
+    """
 
     def __init__(
         self,
@@ -58,8 +61,10 @@ class AugmentedBatches:
         first: int = 0,
         ahead: int = 3,
         threads: int = 2,
+        probabilities: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self._photos = list(photos)
+        self._probabilities = probabilities
         self._batch = batch
         self._seed, self._number = seed, first
         self._pool = ThreadPoolExecutor(threads)
@@ -78,7 +83,7 @@ class AugmentedBatches:
     def _submit(self) -> "Future[npt.NDArray[np.uint8]]":
         random = np.random.default_rng((self._seed, self._number))
         self._number += 1
-        chosen = random.integers(len(self._photos), size=self._batch)
+        chosen = random.choice(len(self._photos), self._batch, p=self._probabilities)
         seeds = random.integers(2**31, size=self._batch)
         return self._pool.submit(self._load, chosen, seeds)
 

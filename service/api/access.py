@@ -41,7 +41,7 @@ class AccessFileError(ValueError):
     """The key file cannot be used."""
 
 
-class Limits(BaseModel):
+class ClientLimits(BaseModel):
     """What a client may do."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,7 +53,7 @@ class Limits(BaseModel):
     urgency: int = Field(default=3, ge=0, le=7)
 
 
-class Key(Limits):
+class Key(ClientLimits):
     """A client with a key."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -66,7 +66,7 @@ class AccessFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     anonymous: bool = False
-    limits: Limits = Limits()
+    limits: ClientLimits = ClientLimits()
     keys: tuple[Key, ...] = ()
 
 
@@ -74,7 +74,7 @@ class AccessFile(BaseModel):
 class _Budget:
     """A token bucket, and how many requests are in flight."""
 
-    limits: Limits
+    limits: ClientLimits
     tokens: float = field(init=False)
     seen: float = field(default_factory=time.monotonic)
     in_flight: int = 0
@@ -113,14 +113,14 @@ class Access:
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
 
     @contextmanager
-    def admit(self, request: Request) -> Iterator[Limits]:
+    def admit(self, request: Request) -> Iterator[ClientLimits]:
         """Let a request in, or raise; it counts as in flight until the block ends.
 
         Raises:
             ProblemError: unauthorized, rate-limited.
         """
         if self._file is None:
-            yield Limits()
+            yield ClientLimits()
             return
         name, limits = self._identify(request, self._file)
         record_of(request).client = name
@@ -142,7 +142,7 @@ class Access:
         finally:
             budget.in_flight -= 1
 
-    def _identify(self, request: Request, file: AccessFile) -> tuple[str, Limits]:
+    def _identify(self, request: Request, file: AccessFile) -> tuple[str, ClientLimits]:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and token:
             digest = hashlib.sha256(token.strip().encode("utf-8", "replace")).hexdigest()
@@ -155,7 +155,7 @@ class Access:
             raise ProblemError(Problem.UNAUTHORIZED, "this service needs a key")
         return f"address:{request.client.host if request.client else '?'}", file.limits
 
-    def _budget(self, name: str, limits: Limits) -> _Budget:
+    def _budget(self, name: str, limits: ClientLimits) -> _Budget:
         budget = self._budgets.get(name)
         if budget is None:
             budget = self._budgets[name] = _Budget(limits)
@@ -165,7 +165,7 @@ class Access:
         return budget
 
 
-def check_tier(limits: Limits, tier: str) -> None:
+def check_tier(limits: ClientLimits, tier: str) -> None:
     """Raises ProblemError forbidden where the client may not use a tier."""
     if limits.tiers is not None and tier not in limits.tiers:
         allowed = ", ".join(limits.tiers)

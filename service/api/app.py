@@ -18,31 +18,30 @@ from pixeltier.service import __version__
 from pixeltier.service.api import openapi
 from pixeltier.service.api.context import AppContext
 from pixeltier.service.api.middleware import RequestMiddleware
-from pixeltier.service.api.parameters import ClassifyQuery, SuperResolveQuery
+from pixeltier.service.api.parameters import query_of
 from pixeltier.service.api.proxy import ProxyMiddleware, local_path
 from pixeltier.service.api.routes import (
     admin,
     admin_history,
     admin_live,
-    classify,
     console,
     docs,
     health,
+    inference,
     metrics,
     models,
     open_inference,
     open_inference_models,
-    super_resolve,
     tiers,
 )
 from pixeltier.service.api.served_model import why_absent
 from pixeltier.service.configuration.settings import LOOPBACK
 from pixeltier.service.problems import FieldError, Problem, ProblemError
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.telemetry.record import EXPOSED_HEADERS, record_of
 
 ROUTERS = (
-    classify.router,
-    super_resolve.router,
+    inference.router,
     tiers.router,
     models.router,
     health.router,
@@ -56,7 +55,7 @@ ROUTERS = (
     open_inference_models.router,
 )
 
-_PARAMETERS = tuple(sorted({*ClassifyQuery.model_fields, *SuperResolveQuery.model_fields}))
+_PARAMETERS = tuple(sorted({name for spec in SPECS.values() for name in query_of(spec).model_fields}))
 
 
 def create_app(context: AppContext) -> FastAPI:

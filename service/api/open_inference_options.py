@@ -7,28 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
-from pixeltier.service.api.parameters import (
-    ClassifyHeaders,
-    ClassifyQuery,
-    Options,
-    SuperResolveHeaders,
-    SuperResolveQuery,
-    headers_once,
-    merge,
-    once,
-)
+from pixeltier.service.api.parameters import Options, headers_of, headers_once, merge, once, query_of
 from pixeltier.service.api.tensors import InferRequest
 from pixeltier.service.problems import FieldError, Problem, ProblemError
-from pixeltier.service.tasks import Task
+from pixeltier.service.task_specs.registry import AnyTaskSpec
 
-_QUERY: dict[Task, type[ClassifyQuery | SuperResolveQuery]] = {
-    Task.CLASSIFY: ClassifyQuery,
-    Task.SUPER_RESOLVE: SuperResolveQuery,
-}
-_HEADERS: dict[Task, type[ClassifyHeaders | SuperResolveHeaders]] = {
-    Task.CLASSIFY: ClassifyHeaders,
-    Task.SUPER_RESOLVE: SuperResolveHeaders,
-}
 Model = TypeVar("Model", bound=BaseModel)
 
 _ALTERNATIVES = {"tier", "threshold"}
@@ -44,7 +27,9 @@ class ProtocolParameters(BaseModel):
     priority: int = Field(0, ge=0, le=7, description="Urgency of RFC 9218; 0: the default.")
 
 
-def read_options(task: Task, asked: InferRequest, request: Request) -> tuple[Options, ProtocolParameters]:
+def read_options(
+    spec: AnyTaskSpec, asked: InferRequest, request: Request
+) -> tuple[Options, ProtocolParameters]:
     """What a request asks for.
 
     Raises:
@@ -55,19 +40,19 @@ def read_options(task: Task, asked: InferRequest, request: Request) -> tuple[Opt
         name: value for name, value in asked.parameters.items() if name not in ProtocolParameters.model_fields
     }
     query = once(request)
-    _validated(_QUERY[task], query, "query")
+    _validated(query_of(spec), query, "query")
     if ours.keys() & _ALTERNATIVES:  # they answer the same question: the stronger place alone
         query = {name: value for name, value in query.items() if name not in _ALTERNATIVES}
-    _validated(_QUERY[task], ours, "parameters")
+    _validated(query_of(spec), ours, "parameters")
     values = query | ours
     if any(output.name == "importance" for output in asked.outputs or ()):
         values["include"] = "importance"
-    headers = _validated(_HEADERS[task], _headers(task, request, protocol), "header")
-    return merge(_validated(_QUERY[task], values, "parameters"), headers), protocol
+    headers = _validated(headers_of(spec), _headers(spec, request, protocol), "header")
+    return merge(spec, _validated(query_of(spec), values, "parameters"), headers), protocol
 
 
-def _headers(task: Task, request: Request, protocol: ProtocolParameters) -> dict[str, str]:
-    values = headers_once(request, _HEADERS[task])
+def _headers(spec: AnyTaskSpec, request: Request, protocol: ProtocolParameters) -> dict[str, str]:
+    values = headers_once(request, headers_of(spec))
     if protocol.timeout:
         values.setdefault("x_request_timeout_ms", str(min(2**31, max(1, protocol.timeout // 1000))))
     if protocol.priority:

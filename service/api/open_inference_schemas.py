@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from pixeltier.service import __version__
 from pixeltier.service.api.tensors import INPUT
-from pixeltier.service.tasks import Task
+from pixeltier.service.task_specs.registry import SPECS
+from pixeltier.service.task_specs.spec import IMPORTANCE
 
 
 class ErrorDocument(BaseModel):
@@ -154,14 +155,11 @@ class InferDocument(BaseModel):
 
 
 INPUTS = [TensorDocument(name=INPUT, datatype="BYTES", shape=[1])]
-_MAP = TensorDocument(name="importance", datatype="FP32", shape=[-1, -1])
 OUTPUTS = {
-    Task.CLASSIFY: [
-        TensorDocument(name="labels", datatype="BYTES", shape=[1, -1]),
-        TensorDocument(name="indices", datatype="INT32", shape=[1, -1]),
-        TensorDocument(name="probabilities", datatype="FP32", shape=[1, -1]),
-        _MAP,
-    ],
-    Task.SUPER_RESOLVE: [TensorDocument(name="image", datatype="BYTES", shape=[1]), _MAP],
+    task: [
+        TensorDocument(name=output.name, datatype=output.datatype, shape=list(output.shape))
+        for output in (*spec.outputs, IMPORTANCE)
+    ]
+    for task, spec in SPECS.items()
 }
 CONFIG_TYPES = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32", "INT32": "TYPE_INT32"}

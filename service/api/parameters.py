@@ -1,4 +1,4 @@
-"""Parameters of both tasks: by query, by header of the same name, or by form field beside the file.
+"""Parameters of a task: by query, by header of the same name, or by form field beside the file.
 
 The query wins, then the header. Within one place nothing may be said twice, nor may two values contradict each other.
 """
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, create_model
 from starlette.requests import Request
 
 from pixeltier.service.problems import FieldError, Problem, ProblemError
+from pixeltier.service.task_specs.registry import AnyTaskSpec
 from pixeltier.service.tasks import CUSTOM_TIER, Task
 from pixeltier.service.tiers.store import Snapshot, UnknownTierError
-from pixeltier.service.work.messages import OutputFormat
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -65,14 +65,11 @@ Degradable = Annotated[
 Include = Annotated[
     Literal["importance"], Field(description="`importance` adds the importance map to the answer.")
 ]
-TopK = Annotated[int, Field(ge=1, le=1000, description="How many classes to name.")]
-Format = Annotated[
-    Literal["png", "webp", "jpeg", "jpg"], Field(description="Format of the result; stronger than Accept.")
-]
-Quality = Annotated[int, Field(ge=1, le=100, description="Quality of a WebP or JPEG result.")]
 
 
-class _Common(BaseModel):
+class Query(BaseModel):
+    """What every task is asked, as a query, a form or the protocol's `parameters` say it."""
+
     model_config = ConfigDict(extra="forbid")
 
     tier: TierText | None = None
@@ -83,20 +80,9 @@ class _Common(BaseModel):
     include: Include | None = None
 
 
-class ClassifyQuery(_Common):
-    """Query of POST /v1/classify."""
+class Headers(BaseModel):
+    """The same as headers, and what only a header says."""
 
-    top_k: TopK | None = None
-
-
-class SuperResolveQuery(_Common):
-    """Query of POST /v1/super-resolve."""
-
-    format: Format | None = None
-    quality: Quality | None = None
-
-
-class _CommonHeaders(BaseModel):
     x_tier: TierText | None = None
     x_threshold: ThresholdValue | None = None
     x_max_macs_ratio: MaxMacsRatio | None = None
@@ -119,25 +105,36 @@ class _CommonHeaders(BaseModel):
     ] = None
 
 
-class ClassifyHeaders(_CommonHeaders):
-    """Headers of POST /v1/classify."""
+@functools.cache
+def query_of(spec: AnyTaskSpec) -> type[Query]:
+    """The query of a task's route: what every task is asked and what only this one is."""
+    return create_model(f"{type(spec).__name__}Query", __base__=Query, **_optional(spec.parameters))
 
-    x_top_k: TopK | None = None
+
+@functools.cache
+def headers_of(spec: AnyTaskSpec) -> type[Headers]:
+    """The headers of a task's route, likewise."""
+    return create_model(f"{type(spec).__name__}Headers", __base__=Headers, **_optional(spec.parameters, "x_"))
 
 
-class SuperResolveHeaders(_CommonHeaders):
-    """Headers of POST /v1/super-resolve."""
-
-    x_format: Format | None = None
-    x_quality: Quality | None = None
+def _optional(parameters: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """A task's own parameters as fields without a default: only what is said is merged."""
+    return {
+        prefix + name: (
+            Annotated[field.rebuild_annotation(), Field(description=field.description)] | None,
+            None,
+        )
+        for name, field in parameters.model_fields.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
     """What query and headers say; a form's fields come later, with the body."""
 
-    query: "ClassifyQuery | SuperResolveQuery"
-    headers: "ClassifyHeaders | SuperResolveHeaders"
+    spec: AnyTaskSpec
+    query: Query
+    headers: Headers
 
     def options(self, form: Mapping[str, str] | None = None) -> "Options":
         """Everything merged.
@@ -145,23 +142,23 @@ class Given:
         Raises:
             RequestValidationError, ProblemError: as `read`, for the form's fields.
         """
-        fields = _validated(type(self.query), form, "form") if form else None
-        return merge(self.query, self.headers, fields)
+        fields = _validated(query_of(self.spec), form, "form") if form else None
+        return merge(self.spec, self.query, self.headers, fields)
 
 
-def read(
-    request: Request,
-    query: type[ClassifyQuery | SuperResolveQuery],
-    headers: type[ClassifyHeaders | SuperResolveHeaders],
-) -> Given:
+def read(request: Request, spec: AnyTaskSpec) -> Given:
     """The request's parameters. FastAPI would read them by the same models, in a third of a millisecond.
 
     Raises:
         RequestValidationError: with the places as FastAPI names them.
         ProblemError: validation, where one is given twice.
     """
-    given = headers_once(request, headers)
-    return Given(_validated(query, once(request), "query"), _validated(headers, given, "header"))
+    given = headers_once(request, headers_of(spec))
+    return Given(
+        spec,
+        _validated(query_of(spec), once(request), "query"),
+        _validated(headers_of(spec), given, "header"),
+    )
 
 
 _LISTS = frozenset({"priority"})
@@ -222,9 +219,9 @@ def _validated(model: type[Model], values: Mapping[str, str], place: str) -> Mod
         ) from error
 
 
-def documented(query: type[BaseModel], headers: type[BaseModel]) -> dict[str, Any]:
+def documented(spec: AnyTaskSpec) -> dict[str, Any]:
     """The OpenAPI operation's `parameters` of what `read` reads."""
-    return {"parameters": [*_documented(query, "query"), *_documented(headers, "header")]}
+    return {"parameters": [*_documented(query_of(spec), "query"), *_documented(headers_of(spec), "header")]}
 
 
 def _documented(model: type[BaseModel], place: str) -> list[dict[str, Any]]:
@@ -250,28 +247,27 @@ def form_fields(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
 
 
 class Options(BaseModel):
-    """Query and headers merged, defaults filled in."""
+    """Query and headers merged, defaults filled in; `own` is what only the task is asked, its `parameters`."""
 
     model_config = ConfigDict(frozen=True)
 
+    own: SerializeAsAny[BaseModel]
     tier: str | None = None
     threshold: float | None = None
     max_macs_ratio: float | None = None
     max_latency_ms: float | None = None
     degradable: bool | None = None
     include: Literal["importance"] | None = None
-    top_k: int = 5
-    format: OutputFormat | None = None
-    quality: int = 90
     timeout_ms: int | None = None
     urgency: int = 3
 
 
-def merge(
-    query: ClassifyQuery | SuperResolveQuery,
-    headers: ClassifyHeaders | SuperResolveHeaders,
-    form: ClassifyQuery | SuperResolveQuery | None = None,
-) -> Options:
+def defaults(spec: AnyTaskSpec) -> Options:
+    """What a request is asked that says nothing."""
+    return Options(own=spec.parameters())
+
+
+def merge(spec: AnyTaskSpec, query: Query, headers: Headers, form: Query | None = None) -> Options:
     """Query over headers over form over defaults.
 
     Raises:
@@ -294,11 +290,10 @@ def merge(
             values.pop("tier", None)
             values.pop("threshold", None)
         values |= place
-    if values.get("format") == "jpg":
-        values["format"] = "jpeg"
+    own = {name: values.pop(name) for name in spec.parameters.model_fields if name in values}
     values["timeout_ms"] = values.pop("request_timeout_ms", None)
     values.pop("request_id", None)
-    return Options(**values, urgency=_urgency(headers.priority))
+    return Options(own=spec.parameters(**own), **values, urgency=_urgency(headers.priority))
 
 
 def _urgency(priority: str | None) -> int:

@@ -52,37 +52,6 @@ class AnswerMeta(BaseModel):
     )
 
 
-class Prediction(BaseModel):
-    """One class."""
-
-    index: int = Field(description="ImageNet-1k class number.", examples=[281])
-    label: str = Field(examples=["tabby"])
-    probability: float = Field(examples=[0.53])
-
-
-class ClassifyDocument(AnswerMeta):
-    """Answer of POST /v1/classify."""
-
-    predictions: list[Prediction] = Field(description="Best first.")
-    importance: ImportanceDocument | None = None
-
-
-class ImageDocument(BaseModel):
-    """A compressed image inside JSON."""
-
-    media_type: str = Field(examples=["image/png"])
-    width: int = Field(examples=[512])
-    height: int = Field(examples=[512])
-    base64: str = Field(examples=["iVBORw0KGgo="])
-
-
-class SuperResolveDocument(AnswerMeta):
-    """Answer of POST /v1/super-resolve with include=importance."""
-
-    image: ImageDocument
-    importance: ImportanceDocument
-
-
 def meta(record: RequestRecord, model: Model) -> AnswerMeta:
     """The common part, from a record whose work is done."""
     work = record.work

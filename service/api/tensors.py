@@ -6,11 +6,12 @@ import binascii
 import json
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 from pydantic_core import ErrorDetails
+
+from pixeltier.service.task_specs.tensor import Tensor
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -18,8 +19,6 @@ JSON_OVERHEAD = 64 * 1024
 
 INPUT = "image"
 """The name of the one input that every model takes."""
-
-Datatype = Literal["BYTES", "FP32", "INT32"]
 
 
 class TensorError(ValueError):
@@ -168,38 +167,6 @@ def _binary_image(tensor: InferInput, size: int, tail: bytes) -> bytes:
     if length != size - 4:
         raise TensorError(f"input {tensor.name}: the element's length does not fit binary_data_size")
     return tail[4:]
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An output: flat values and their shape."""
-
-    name: str
-    datatype: Datatype
-    shape: list[int]
-    values: Sequence[Any]
-
-    def describe(self) -> dict[str, Any]:
-        """Name, datatype and shape."""
-        return {"name": self.name, "datatype": self.datatype, "shape": self.shape}
-
-    def as_json(self) -> dict[str, Any]:
-        """With its values; bytes that are no text in base64, which a parameter then says."""
-        if self.datatype != "BYTES":
-            return {**self.describe(), "data": list(self.values)}
-        if all(isinstance(value, str) for value in self.values):
-            return {**self.describe(), "data": list(self.values)}
-        encoded = [base64.b64encode(value).decode("ascii") for value in self.values]
-        return {**self.describe(), "parameters": {"content_type": "base64"}, "data": encoded}
-
-    def as_binary(self) -> bytes:
-        """Little-endian values; each BYTES element after its length."""
-        if self.datatype == "FP32":
-            return struct.pack(f"<{len(self.values)}f", *self.values)
-        if self.datatype == "INT32":
-            return struct.pack(f"<{len(self.values)}i", *self.values)
-        elements = [value.encode() if isinstance(value, str) else bytes(value) for value in self.values]
-        return b"".join(struct.pack("<I", len(element)) + element for element in elements)
 
 
 def check_outputs(request: InferRequest, known: Sequence[str], classified: str | None) -> None:

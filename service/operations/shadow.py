@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.record import Sample
 from pixeltier.service.tiers.store import TierStore
@@ -18,9 +19,6 @@ log = logging.getLogger("pixeltier.shadow")
 
 KEPT = 512
 """Comparisons of a model that are remembered."""
-
-MAX_PIXELS = {Task.CLASSIFY: 50_000_000, Task.SUPER_RESOLVE: 512 * 512}
-"""Larger images are not compared: SSIM of a 16 times larger result would take memory and seconds."""
 
 PATIENCE_S = 60.0
 
@@ -73,7 +71,7 @@ class Shadow:
         """The threshold to compare a request with, if it is among the sample."""
         rules = self._store.snapshot.table.shadow
         threshold = rules.thresholds.of(task)
-        if threshold is None or not rules.share or (pixels or 0) > MAX_PIXELS[task]:
+        if threshold is None or not rules.share or (pixels or 0) > SPECS[task].compared_pixels:
             return None
         return threshold if self._chance.random() < rules.share else None
 
@@ -84,9 +82,8 @@ class Shadow:
             return
         self._running = True
         try:
-            job = CompareJob(
-                sample.task, sample.body, sample.served, sample.candidate, MAX_PIXELS[sample.task]
-            )
+            most = SPECS[sample.task].compared_pixels
+            job = CompareJob(sample.task, sample.body, sample.served, sample.candidate, most)
             deadline = time.monotonic() + PATIENCE_S
             done = await self._pool.run(
                 pool.Request(job, TIER, deadline, urgency=7, pixels=sample.pixels, background=True)

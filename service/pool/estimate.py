@@ -6,6 +6,7 @@ What a budget allows, and what an answer should have taken, `pixeltier.service.p
 
 from dataclasses import dataclass
 
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import Task
 from pixeltier.service.work.pool import Request
 
@@ -13,12 +14,9 @@ FORGET = 0.9
 """What an observation weighs after the next one: about ten jobs are remembered."""
 
 PRIOR_WEIGHT = 0.05
-"""Of the two points below, never forgotten: they hold the line where no image of another size came by."""
+"""Of the two points of the prior, never forgotten: they hold the line where no image of another size came by."""
 
 UNKNOWN_PIXELS = 256 * 256.0
-
-PRIOR_MS = {Task.CLASSIFY: (10.0, 10.0), Task.SUPER_RESOLVE: (10.0, 100.0)}
-"""First guess at no pixels and at UNKNOWN_PIXELS."""
 
 
 @dataclass(slots=True)
@@ -62,7 +60,8 @@ class Estimator:
         task = request.job.task
         seen = self._lines.get((task, request.tier), _Line())
         line = _Line(seen.weight, seen.x, seen.y, seen.xx, seen.xy)
-        for x, y in enumerate(PRIOR_MS[task]):
+        prior = SPECS[task].prior
+        for x, y in enumerate((prior.empty_ms, prior.unit_ms)):
             line.add(float(x), y, PRIOR_WEIGHT)
         return line.at(_units(request))
 
@@ -80,6 +79,6 @@ class Estimator:
 
 
 def _units(request: Request) -> float:
-    if request.job.task is Task.CLASSIFY:
-        return 1.0  # every image is classified at one size; decoding is little beside it
-    return 1.0 if request.pixels is None else request.pixels / UNKNOWN_PIXELS
+    if request.pixels is None or not SPECS[request.job.task].per_pixel:
+        return 1.0
+    return request.pixels / UNKNOWN_PIXELS

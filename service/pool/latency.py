@@ -6,6 +6,7 @@ relative errors, so that a large image counts no more than a small one. Coeffici
 
 from dataclasses import dataclass, field
 
+from pixeltier.service.task_specs.registry import SPECS, AnyTaskSpec
 from pixeltier.service.tasks import Task
 from pixeltier.service.work.messages import Work
 
@@ -27,10 +28,6 @@ MISFIT_WEIGHT = 0.1
 
 MACS_UNIT = 1e9
 PIXELS_UNIT = 1e6
-
-PRIOR_MS = {Task.CLASSIFY: (0.5, 2.0, 5.0), Task.SUPER_RESOLVE: (0.5, 2.0, 20.0)}
-"""First guess of a, b per 1e9 MACs, c per 1e6 pixels. Rather too fast than too slow: a guess that is too slow refuses
-requests, and what is refused teaches nothing."""
 
 LEAST_MS = 0.1
 
@@ -130,7 +127,7 @@ class LatencyModel:
     """One plane for each task. Times are milliseconds from dispatch to answer, the pipe included."""
 
     def __init__(self) -> None:
-        self._planes = {task: _Plane(PRIOR_MS[task]) for task in Task}
+        self._planes = {task: _Plane(_prior(spec)) for task, spec in SPECS.items()}
         self._least = {task: _Least() for task in Task}
 
     def predict(self, task: Task, macs: float, pixels: float) -> float:
@@ -169,4 +166,8 @@ def _features(one: float, macs: float, pixels: float) -> Vector:
 
 
 def _units(task: Task, pixels: float) -> float:
-    return 1.0 if task is Task.CLASSIFY else max(1.0, pixels)
+    return max(1.0, pixels) if SPECS[task].per_pixel else 1.0
+
+
+def _prior(spec: AnyTaskSpec) -> Vector:
+    return spec.prior.job_ms, spec.prior.gmac_ms, spec.prior.megapixel_ms

@@ -10,6 +10,7 @@ from pixeltier.service.pool.latency import LatencyModel
 from pixeltier.service.pool.limits import PoolLimits
 from pixeltier.service.pool.pooled_worker import Batch, PooledWorker, fail
 from pixeltier.service.pool.queue import AdmissionQueue, Entry
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.resident_memory import resident_bytes
 from pixeltier.service.work.messages import Answer, ClassifyAnswer, CompareJob, Job, SuperResolveAnswer
@@ -320,6 +321,6 @@ def _may_share(first: Entry, entry: Entry) -> bool:
     """Whether two jobs may share a batch: not one that must run alone, and none that counts its milliseconds."""
     pair = (first, entry)
     return all(
-        one.request.job.task is Task.CLASSIFY and not one.alone and one.request.max_latency_ms is None
+        SPECS[one.request.job.task].batched and not one.alone and one.request.max_latency_ms is None
         for one in pair
     )

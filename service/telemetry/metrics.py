@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from pixeltier.service import __version__
 from pixeltier.service.catalogue import CurvePoint
 from pixeltier.service.problems import OUTCOMES
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import CUSTOM_TIER, NO_TIER, Task
 from pixeltier.service.telemetry.inference_statistics import InferenceStatistics
 from pixeltier.service.telemetry.latency_metrics import LatencyMetrics
@@ -38,7 +39,7 @@ RATIO_BUCKETS = tuple(n / 10 for n in range(11))
 PIXEL_BUCKETS = tuple(float(4**n) for n in range(4, 14))
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
-TASK_ROUTES = {"/v1/classify": Task.CLASSIFY, "/v1/super-resolve": Task.SUPER_RESOLVE}
+TASK_ROUTES = {spec.route: task for task, spec in SPECS.items()}
 """Routes whose every request counts for a model, even one that failed before it reached the route's code."""
 
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pixeltier.service.catalogue import CurvePoint
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import Task
 from pixeltier.service.tiers.expectations import Expected, expect
 from pixeltier.service.tiers.schema import Fault, Rule, TierTable, TierTableError, out_of_order
@@ -20,14 +21,8 @@ STEP = 0.001
 
 CLOSE = 1e-9
 
-QUALITY_GOALS = {
-    "max_top1_drop": "top1",
-    "max_top5_drop": "top5",
-    "min_agreement": "agreement",
-    "max_psnr_drop_db": "psnr_y",
-    "max_ssim_drop": "ssim_y",
-}
-"""Goals that bound a metric of the curve from below; all but min_agreement relative to threshold 0."""
+QUALITY_GOALS = {name: goal for spec in SPECS.values() for name, goal in spec.goals.items()}
+"""Goals that bound a metric of the curve from below."""
 
 Curves = Mapping[Task, Sequence[CurvePoint]]
 
@@ -126,14 +121,15 @@ def _quality_ceiling(rule: Rule, curve: Sequence[CurvePoint]) -> tuple[float, st
     for name, limit in rule.goals.items():
         if name not in QUALITY_GOALS:
             continue
-        metric = QUALITY_GOALS[name]
+        goal = QUALITY_GOALS[name]
+        metric = goal.metric
         known = [(p.threshold, p.metrics[metric]) for p in curve if metric in p.metrics]
         if not known or min(known)[0] > 0.0:
             raise GoalError(
                 f"{name} needs {metric} measured from threshold 0 on, which the model's card lacks"
             )
         series = Series(known)
-        wanted = limit if name == "min_agreement" else series.lower(0.0) - limit
+        wanted = series.lower(0.0) - limit if goal.relative else limit
         if series.lower(0.0) < wanted - CLOSE:
             raise GoalError(
                 f"{name} {limit:g} is missed even at threshold 0, which gives {series.lower(0.0):g}"

@@ -2,11 +2,11 @@
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -14,11 +14,13 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    create_model,
     model_serializer,
     model_validator,
 )
 
 from pixeltier.models.text_files import TextError, invisible_in_toml, loads_toml, read_text
+from pixeltier.service.task_specs.registry import SPECS, AnyTaskSpec
 from pixeltier.service.tasks import CUSTOM_TIER, NO_TIER, Task
 
 TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$", examples=["fast"])]
@@ -88,23 +90,22 @@ class Rule(BaseModel):
         return {name: value for name, value in handler(self).items() if value is not None}
 
 
-class ClassifyRule(Rule):
-    """A rule for the classifier; drops are shares of the validation images, against threshold 0."""
-
-    max_top1_drop: Share | None = Field(None, description="Goal: lose at most this much top-1.")
-    max_top5_drop: Share | None = Field(None, description="Goal: lose at most this much top-5.")
-    min_agreement: Share | None = Field(
-        None, description="Goal: give the exact tier's first class at least this often."
+def _rule_of(spec: AnyTaskSpec) -> type[Rule]:
+    """A rule for one model, with the goals that its task has."""
+    fields: dict[str, Any] = {
+        name: (
+            Annotated[float, Field(ge=0.0, le=goal.most, allow_inf_nan=False)] | None,
+            Field(None, description=goal.description),
+        )
+        for name, goal in spec.goals.items()
+    }
+    name = f"{type(spec).__name__.removesuffix('Spec')}Rule"
+    return create_model(
+        name,
+        __base__=Rule,
+        __doc__=f"A rule for {spec.task}; drops are against threshold 0 on the validation images.",
+        **fields,
     )
-
-
-class SuperResolveRule(Rule):
-    """A rule for super-resolution; drops are against threshold 0 on the validation images."""
-
-    max_psnr_drop_db: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] | None = Field(
-        None, description="Goal: lose at most this much PSNR (luma)."
-    )
-    max_ssim_drop: Share | None = Field(None, description="Goal: lose at most this much SSIM (luma).")
 
 
 def goal_names(rule: type[Rule]) -> tuple[str, ...]:
@@ -119,17 +120,54 @@ def _or_number(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"type": "number", "minimum": 0, "maximum": 1}, rule]
 
 
-class Rules(BaseModel):
-    """One rule a model."""
+RULES: Mapping[Task, type[Rule]] = {task: _rule_of(spec) for task, spec in SPECS.items()}
+"""The kind of rule of each task's model."""
+
+
+class _ByTask(BaseModel):
+    """One value a model, under the model's name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
-    classify: ClassifyRule = Field(json_schema_extra=_or_number)
-    super_resolve: SuperResolveRule = Field(alias="super-resolve", json_schema_extra=_or_number)
+    def of(self, task: Task) -> Any:
+        """The value of one model."""
+        return getattr(self, _field_name(task))
 
-    def of(self, task: Task) -> Rule:
-        """The rule of one model."""
-        return self.classify if task is Task.CLASSIFY else self.super_resolve
+
+def _field_name(task: Task) -> str:
+    return task.name.lower()
+
+
+if TYPE_CHECKING:
+
+    class Rules(_ByTask):
+        """One rule a model."""
+
+        def of(self, task: Task) -> Rule:
+            """The rule of one model."""
+
+    class ShadowThresholds(_ByTask):
+        """The candidate threshold of each model; null compares nothing."""
+
+        def of(self, task: Task) -> float | None:
+            """The candidate of one model."""
+
+else:
+    Rules = create_model(
+        "Rules",
+        __base__=_ByTask,
+        __doc__="One rule a model.",
+        **{
+            _field_name(task): (rule, Field(alias=task.value, json_schema_extra=_or_number))
+            for task, rule in RULES.items()
+        },
+    )
+    ShadowThresholds = create_model(
+        "ShadowThresholds",
+        __base__=_ByTask,
+        __doc__="The candidate threshold of each model; null compares nothing.",
+        **{_field_name(task): (Threshold | None, Field(default=None, alias=task.value)) for task in SPECS},
+    )
 
 
 class Tier(BaseModel):
@@ -170,19 +208,6 @@ class Brownout(BaseModel):
         if not self.rise_s <= self.fall_s <= self.longest_fall_s:
             raise ValueError("rise_s, fall_s and longest_fall_s must not descend")
         return self
-
-
-class ShadowThresholds(BaseModel):
-    """The candidate threshold of each model; null compares nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
-
-    classify: Threshold | None = None
-    super_resolve: Threshold | None = Field(default=None, alias="super-resolve")
-
-    def of(self, task: Task) -> float | None:
-        """The candidate of one model."""
-        return self.classify if task is Task.CLASSIFY else self.super_resolve
 
 
 class Shadow(BaseModel):

@@ -127,6 +127,10 @@ class SuperResolveAnswer:
     importance: ImportanceMap | None
 
 
+RequestAnswer = ClassifyAnswer | SuperResolveAnswer
+"""What a request's job is answered with, where nothing is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """The image is at fault; `detail` is for the client."""
@@ -167,7 +171,7 @@ class CompareAnswer:
     macs_candidate: int
 
 
-Answer = ClassifyAnswer | SuperResolveAnswer | CompareAnswer | Rejected | Infeasible | Failed
+Answer = RequestAnswer | CompareAnswer | Rejected | Infeasible | Failed
 
 
 @dataclass(frozen=True, slots=True)

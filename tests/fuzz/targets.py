@@ -21,16 +21,11 @@ from starlette.requests import Request
 from pixeltier.service.api import access, admin_requests, image_header, negotiate, tensors
 from pixeltier.service.api.admin_tokens import AdminTokens
 from pixeltier.service.api.body import read_bytes, read_upload
-from pixeltier.service.api.parameters import (
-    ClassifyHeaders,
-    ClassifyQuery,
-    SuperResolveHeaders,
-    SuperResolveQuery,
-    merge,
-)
+from pixeltier.service.api.parameters import headers_of, merge, query_of
 from pixeltier.service.api.proxy import ProxyMiddleware, local_path
 from pixeltier.service.configuration.token_file import TokenFileError
 from pixeltier.service.problems import ProblemError
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.telemetry import trace_context
 from pixeltier.service.tiers import patch, schema
 from pixeltier.service.worker.decode import ImageRejectedError, decode
@@ -144,16 +139,14 @@ def accept(data: bytes) -> None:
 
 
 def parameters(data: bytes) -> None:
-    """A query, then headers, of both tasks: `a=b&c=d` each."""
+    """A query, then headers, of every task: `a=b&c=d` each."""
     head, rest = (
         dict(pair.partition("=")[::2] for pair in part.decode("latin-1").split("&")) for part in _split(data)
     )
-    for query_model, header_model in (
-        (ClassifyQuery, ClassifyHeaders),
-        (SuperResolveQuery, SuperResolveHeaders),
-    ):
+    for spec in SPECS.values():
         with contextlib.suppress(ValidationError):
-            options = merge(query_model.model_validate(head), header_model.model_validate(rest))
+            query, headers = query_of(spec).model_validate(head), headers_of(spec).model_validate(rest)
+            options = merge(spec, query, headers)
             assert 0 <= options.urgency <= 7
 
 

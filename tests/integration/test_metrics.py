@@ -5,6 +5,7 @@ from collections import defaultdict
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pixeltier.service.tasks import Task
 from pixeltier.service.tiers.schema import load
 from tests.images import png
 from tests.integration.fakes import fake_app, running
@@ -38,7 +39,7 @@ async def test_every_label_set_exists_at_the_start() -> None:
     assert found[_key("pixeltier_queue_limit")] == 64
     for tier in load().tiers:
         key = _key("pixeltier_tier_threshold", model="super-resolve", tier=tier.name)
-        assert found[key] == tier.thresholds.super_resolve.threshold
+        assert found[key] == tier.thresholds.of(Task.SUPER_RESOLVE).threshold
     assert found[_key("pixeltier_config_version")] == 1
     assert any(name == "pixeltier_build_info" and ("isa", "fake") in labels for name, labels in found)
 

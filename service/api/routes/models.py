@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from pixeltier.service.api.context import Context
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import Task
 
 router = APIRouter(tags=["catalogue"])
@@ -31,18 +32,14 @@ class ModelsDocument(BaseModel):
 @router.get("/v1/models", summary="The models and their cards")
 async def models(context: Context) -> ModelsDocument:
     """List the models served."""
-    limits = {
-        Task.CLASSIFY: context.settings.classify_max_pixels,
-        Task.SUPER_RESOLVE: context.settings.sr_max_pixels,
-    }
     return ModelsDocument(
         models=[
             ModelDocument(
                 task=task,
                 name=model.name,
                 version=model.version,
-                route=f"/v1/{task.value}",
-                max_pixels=limits[task],
+                route=SPECS[task].route,
+                max_pixels=SPECS[task].max_pixels(context.settings),
                 card=dict(model.card),
             )
             for task, model in context.catalogue.models.items()

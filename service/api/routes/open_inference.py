@@ -4,44 +4,34 @@ What is asked about models stands in `open_inference_models`.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pixeltier.service.api import tensors
-from pixeltier.service.api.access import Limits
 from pixeltier.service.api.body import read_bytes
 from pixeltier.service.api.context import AppContext, Context
+from pixeltier.service.api.inference import Admission, Inference
 from pixeltier.service.api.open_inference_options import read_options
 from pixeltier.service.api.open_inference_schemas import OUTPUTS, ErrorDocument, InferDocument, ServerDocument
-from pixeltier.service.api.parameters import Options, resolve
-from pixeltier.service.api.perform import deadline_of, in_time, submit
+from pixeltier.service.api.parameters import defaults
 from pixeltier.service.api.served_model import ServedModel, ServedVersion, refuse_query
-from pixeltier.service.api.tensors import JSON_OVERHEAD, InferRequest, Tensor, TensorError
+from pixeltier.service.api.tensors import JSON_OVERHEAD, InferRequest, TensorError
 from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.task_specs.registry import SPECS, AnyTaskSpec
+from pixeltier.service.task_specs.spec import importance_tensor
+from pixeltier.service.task_specs.tensor import Tensor
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.record import RequestRecord, record_of
-from pixeltier.service.work.messages import (
-    ClassifyAnswer,
-    ClassifyJob,
-    Job,
-    SuperResolveAnswer,
-    SuperResolveJob,
-)
+from pixeltier.service.work.messages import RequestAnswer
 
 router = APIRouter(tags=["open inference"])
 
 OFF_LOOP_BYTES = 256 * 1024
 """Larger JSON is parsed in a thread: base64 and JSON of megabytes would hold up every other request."""
-
-CLASSIFIED = "probabilities"
-"""The output that may be had as classification."""
-
-MAX_CLASSES = 1000
-"""As `top_k`; a classification of more classes names these."""
 
 
 def documented_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -122,110 +112,70 @@ async def infer_version(
 
 
 async def _admitted(request: Request, context: AppContext, task: Task, header_length: str | None) -> Response:
-    record_of(request).task = task
-    with context.access.admit(request) as limits:
-        return await _infer(request, context, task, header_length, limits)
+    record = record_of(request)
+    record.task = task
+    with context.access.admit(request) as client:
+        return await _infer(request, Admission(context, client, record), SPECS[task], header_length)
 
 
 async def _infer(
-    request: Request, context: AppContext, task: Task, header_length: str | None, limits: Limits
+    request: Request, admission: Admission, spec: AnyTaskSpec, header_length: str | None
 ) -> Response:
+    context = admission.context
     limit = context.settings.max_body_bytes * 4 // 3 + JSON_OVERHEAD
-    body = await in_time(request, read_bytes(request, limit), deadline_of(request, context, Options()))
+    body = await Inference(admission, spec, defaults(spec)).in_time(read_bytes(request, limit))
     try:
         if len(body) > OFF_LOOP_BYTES:
             asked, image = await asyncio.to_thread(tensors.parse, body, header_length)
         else:
             asked, image = tensors.parse(body, header_length)
-        _check(asked, task, context)
+        _check(asked, spec, context)
     except TensorError as error:
         raise ProblemError(Problem.VALIDATION, str(error)) from error
-    options, protocol = read_options(task, asked, request)
-    resolve(options, context.tiers.snapshot, task)
-    classes = min(MAX_CLASSES, max(options.top_k, tensors.classification_count(asked)))
-    job = _make_job(task, options, classes, context)
-    answer = await submit(request, context, task, options, job, image, limits)
+    options, protocol = read_options(spec, asked, request)
+    enough = spec.naming(options.own, tensors.classification_count(asked))
+    inference = Inference(admission, spec, options.model_copy(update={"own": enough}))
+    inference.check()
+    answer = await inference.run(request, image)
     outputs = tensors.select(
         asked,
-        _tensors(answer, context, options.top_k),
+        _tensors(spec, answer, options.own, context),
         binary_by_default=protocol.binary_data_output,
-        classify=_classifier(answer, context),
+        classify=lambda output, count: _classification(spec, answer, output, count, context),
     )
     document = {
-        "model_name": task.value,
-        "model_version": context.catalogue.models[task].version,
+        "model_name": spec.task.value,
+        "model_version": context.catalogue.models[spec.task].version,
         **({} if asked.id is None else {"id": asked.id}),
-        "parameters": _parameters(record_of(request)),
+        "parameters": _parameters(inference.record),
     }
     content, headers = await asyncio.to_thread(tensors.compose, document, outputs)
     return Response(content, headers=headers)
 
 
-def _check(asked: InferRequest, task: Task, context: AppContext) -> None:
+def _check(asked: InferRequest, spec: AnyTaskSpec, context: AppContext) -> None:
     """Before anything is computed: what the request names is what there is."""
-    version = context.catalogue.models[task].version
+    version = context.catalogue.models[spec.task].version
     for key, given, served in (
-        ("model_name", asked.model_name, task.value),
+        ("model_name", asked.model_name, spec.task.value),
         ("model_version", asked.model_version, version),
     ):
         if given not in (None, "", served):
             raise TensorError(f"{key}: the body says {given[:64]!r}, the URL names {served!r}")
-    known = [output.name for output in OUTPUTS[task]]
-    tensors.check_outputs(asked, known, CLASSIFIED if CLASSIFIED in known else None)
+    tensors.check_outputs(asked, [output.name for output in OUTPUTS[spec.task]], spec.classified)
 
 
-def _make_job(task: Task, options: Options, classes: int, context: AppContext) -> Any:
-    settings = context.settings
-    importance = options.include == "importance"
-
-    def job(body: bytes, threshold: float) -> Job:
-        if task is Task.CLASSIFY:
-            return ClassifyJob(body, threshold, classes, importance, settings.classify_max_pixels)
-        return SuperResolveJob(
-            body=body,
-            threshold=threshold,
-            format=options.format or "png",
-            quality=options.quality,
-            importance=importance,
-            max_pixels=settings.sr_max_pixels,
-            max_output_pixels=settings.sr_max_output_pixels,
-        )
-
-    return job
+def _tensors(spec: AnyTaskSpec, answer: RequestAnswer, own: BaseModel, context: AppContext) -> list[Tensor]:
+    found = spec.tensors(answer, own, context.catalogue)
+    return found if answer.importance is None else [*found, importance_tensor(answer.importance)]
 
 
-def _tensors(answer: ClassifyAnswer | SuperResolveAnswer, context: AppContext, top_k: int) -> list[Tensor]:
-    found: list[Tensor] = []
-    if isinstance(answer, ClassifyAnswer):
-        best = answer.predictions[:top_k]
-        shape = [1, len(best)]
-        found += [
-            Tensor("labels", "BYTES", shape, [context.catalogue.label(index) for index, _ in best]),
-            Tensor("indices", "INT32", shape, [index for index, _ in best]),
-            Tensor(CLASSIFIED, "FP32", shape, [probability for _, probability in best]),
-        ]
-    else:
-        found.append(Tensor("image", "BYTES", [1], [answer.body]))
-    shown = answer.importance
-    if shown is not None:
-        values = [value for row in shown.values for value in row]
-        found.append(Tensor("importance", "FP32", [shown.height, shown.width], values))
-    return found
-
-
-def _classifier(
-    answer: ClassifyAnswer | SuperResolveAnswer, context: AppContext
-) -> Callable[[str, int], Tensor] | None:
-    """The classification extension: the best classes as strings `value:index:label`."""
-    if not isinstance(answer, ClassifyAnswer):
-        return None
-
-    def classify(output: str, count: int) -> Tensor:
-        best = answer.predictions[:count]
-        strings = [f"{value:f}:{index}:{context.catalogue.label(index)}" for index, value in best]
-        return Tensor(output, "BYTES", [1, len(strings)], strings)
-
-    return classify
+def _classification(
+    spec: AnyTaskSpec, answer: RequestAnswer, output: str, count: int, context: AppContext
+) -> Tensor:
+    """The classification extension: the best classes as strings."""
+    best = spec.classification(answer, count, context.catalogue)
+    return Tensor(output, "BYTES", [1, len(best)], best)
 
 
 def _parameters(record: RequestRecord) -> dict[str, Any]:

@@ -93,11 +93,9 @@ def test_the_services_own_words_about_a_file_that_is_no_image(page: Any) -> None
 @pytest.mark.parametrize(
     ("content", "name"), [(CAT, "cat.jpg"), (b"this is no image", "notes.png")], ids=["image", "text"]
 )
-def test_an_image_that_is_given_before_the_tiers_have_come(
-    page: Any, content: bytes, name: str
-) -> None:
+def test_an_image_that_is_given_before_the_tiers_have_come(page: Any, content: bytes, name: str) -> None:
     waiting: list[Any] = []
-    page.route("**/v1/tiers", lambda route: waiting.append(route))
+    page.route("**/v1/tiers", lambda route: waiting.append(route))  # noqa: PLW0108  (Playwright inspects it)
     page.reload()
     give(page, content, name)
     expect(page.locator(".file-name")).to_contain_text(name)

@@ -11,7 +11,7 @@ from pixeltier.models.cards import Expectation, load_card
 from pixeltier.service.tasks import Task
 from pixeltier.service.tiers import schema
 from pixeltier.service.tiers.goals import GoalError, Series, resolve, resolve_leniently, resolve_rule
-from pixeltier.service.tiers.schema import ClassifyRule, Rule, SuperResolveRule
+from pixeltier.service.tiers.schema import RULES, Rule
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,12 @@ class Point:
 LINE = [Point(t / 10, t / 10, {"psnr_y": 30 - 0.1 * t, "ssim_y": 0.9 - 0.01 * t}) for t in range(11)]
 
 
-def _sr(**goals: float) -> SuperResolveRule:
-    return SuperResolveRule(**goals)
+def _sr(**goals: float) -> Rule:
+    return RULES[Task.SUPER_RESOLVE](**goals)
+
+
+def _classify(**goals: float) -> Rule:
+    return RULES[Task.CLASSIFY](**goals)
 
 
 def test_a_threshold_is_taken_as_it_is() -> None:
@@ -58,9 +62,9 @@ def test_goals_on_a_straight_line(goals: dict[str, float], threshold: float) -> 
         (_sr(macs_saved=0.5, max_psnr_drop_db=0.3), LINE, "holds only up to 0.3, where 0.300 is saved"),
         (_sr(macs_saved=0.9), LINE[:5], "beyond the curve, which ends at 0.400"),
         (_sr(macs_saved=0.5), [], "no measured curve"),
-        (ClassifyRule(max_top1_drop=0.1), LINE, "top1 measured from threshold 0"),
+        (_classify(max_top1_drop=0.1), LINE, "top1 measured from threshold 0"),
         (_sr(max_psnr_drop_db=0.1), LINE[2:], "from threshold 0 on"),
-        (ClassifyRule(min_agreement=0.9), [Point(0, 0, {"agreement": 0.8})], "missed even at threshold 0"),
+        (_classify(min_agreement=0.9), [Point(0, 0, {"agreement": 0.8})], "missed even at threshold 0"),
     ],
 )
 def test_goals_that_cannot_be_met_say_what_can(rule: Rule, curve: Sequence[Point], said: str) -> None:
@@ -70,7 +74,7 @@ def test_goals_that_cannot_be_met_say_what_can(rule: Rule, curve: Sequence[Point
 
 def test_a_dip_ends_a_quality_goal_even_where_quality_recovers_behind_it() -> None:
     curve = [Point(t, t, {"top1": v}) for t, v in ((0, 0.7), (0.25, 0.6), (0.5, 0.7), (1, 0.5))]
-    assert resolve_rule(ClassifyRule(max_top1_drop=0.05), curve).threshold < 0.25
+    assert resolve_rule(_classify(max_top1_drop=0.05), curve).threshold < 0.25
 
 
 @given(st.floats(-3, 3), st.floats(-2, 2), st.integers(3, 12), st.floats(0, 1))
@@ -102,14 +106,14 @@ def test_what_resolves_meets_its_goals_at_every_measured_threshold(
         for n, t in enumerate(thresholds)
     ]
     try:
-        quality = resolve_rule(ClassifyRule(max_top1_drop=drop), curve)
+        quality = resolve_rule(_classify(max_top1_drop=drop), curve)
     except GoalError:
         assume(False)
     for point in curve:
         if point.threshold <= quality.threshold:
             assert curve[0].metrics["top1"] - point.metrics["top1"] <= drop + 1e-6
     try:
-        both = resolve_rule(ClassifyRule(max_top1_drop=drop, macs_saved=saved), curve)
+        both = resolve_rule(_classify(max_top1_drop=drop, macs_saved=saved), curve)
     except GoalError:
         return
     assert both.threshold <= quality.threshold
@@ -128,7 +132,7 @@ def _curve(task: Task) -> list[Expectation]:
 @pytest.mark.parametrize("task", list(Task))
 def test_a_goal_that_a_measured_row_meets_resolves_to_a_threshold_whose_rows_meet_it(task: Task) -> None:
     curve = _curve(task)
-    rule = ClassifyRule if task is Task.CLASSIFY else SuperResolveRule
+    rule = RULES[task]
     for row in curve:
         if not 0 <= row.macs_saved <= 1:
             continue
@@ -150,7 +154,7 @@ QUALITY = {
 def test_quality_goals_hold_on_every_row_up_to_the_threshold(task: Task, goal: str, metric: str) -> None:
     curve = _curve(task)
     exact = curve[0].metrics[metric]
-    rule = ClassifyRule if task is Task.CLASSIFY else SuperResolveRule
+    rule = RULES[task]
     previous = 0.0
     for limit in sorted({max(0.0, exact - row.metrics[metric]) for row in curve}):
         found = resolve_rule(rule.model_validate({goal: limit}), curve).threshold

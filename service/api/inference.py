@@ -1,0 +1,280 @@
+"""One image's request: who asks for what until when, what the tier table makes of it, and a worker's answer."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from pixeltier.service.api import image_header
+from pixeltier.service.api.access import ClientLimits, check_tier
+from pixeltier.service.api.body import is_form, read_upload
+from pixeltier.service.api.context import AppContext
+from pixeltier.service.api.parameters import Given, Options, resolve
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.task_specs.registry import AnyTaskSpec
+from pixeltier.service.task_specs.spec import Asked
+from pixeltier.service.tasks import CUSTOM_TIER
+from pixeltier.service.telemetry.record import RequestRecord, Sample
+from pixeltier.service.work import pool
+from pixeltier.service.work.messages import (
+    CompareAnswer,
+    CostLimits,
+    Failed,
+    Infeasible,
+    Job,
+    Rejected,
+    RequestAnswer,
+)
+
+log = logging.getLogger("pixeltier.api")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a request is computed at, by the table and the pressure of a moment."""
+
+    tier: str
+    tier_effective: str
+    threshold: float
+    limits: CostLimits
+    config_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A client that was let in: what it may do, and where is noted what becomes of its request."""
+
+    context: AppContext
+    client: ClientLimits
+    record: RequestRecord
+
+
+class Inference:
+    """A request for one image. Resolved at admission, and again when its job goes to a worker.
+
+    So a change of the table and of the brownout's level acts on what already waits, and the answer names the version
+    that served it. What is learnt stands in the record.
+    """
+
+    def __init__(self, admission: Admission, spec: AnyTaskSpec, options: Options) -> None:
+        self.spec = spec
+        self.options = options
+        self.record = admission.record
+        self._context = admission.context
+        self._client = admission.client
+        self._body = b""
+        self._bound: tuple[Job, str] | None = None
+
+    @property
+    def deadline(self) -> float:
+        """When the answer becomes worthless, by the monotonic clock."""
+        settings = self._context.settings
+        timeout_ms = min(self.options.timeout_ms or settings.default_timeout_ms, settings.max_timeout_ms)
+        return self.record.started + timeout_ms / 1000.0
+
+    def check(self) -> None:
+        """Refuse what no image could change.
+
+        Raises:
+            ProblemError: unknown-tier, forbidden.
+        """
+        check_tier(self._client, resolve(self.options, self._context.tiers.snapshot, self.spec.task)[0])
+
+    async def in_time(self, reading: Coroutine[Any, Any, T]) -> T:
+        """Wait for the upload, but not beyond the deadline: a client that dribbles holds nothing for long."""
+        left = self.deadline - self.record.started - self.record.elapsed_ms / 1000.0
+        try:
+            async with asyncio.timeout(left):
+                return await reading
+        except TimeoutError:
+            raise ProblemError(
+                Problem.DEADLINE_EXCEEDED,
+                "the deadline passed during the upload",
+                headers={"Connection": "close"},
+            ) from None
+
+    async def run(self, request: Request, image: bytes) -> RequestAnswer:
+        """Have the image computed; stops where the client of `request` goes away.
+
+        Raises:
+            ProblemError: whatever went wrong.
+            ClientDisconnect: the client went away meanwhile.
+        """
+        context, record, options = self._context, self.record, self.options
+        self._body = image
+        pixels = _check_header(image, self.spec.max_pixels(context.settings))
+        job, tier = self._bind()
+        check_tier(self._client, record.tier)
+        record.model_version = context.catalogue.models[self.spec.task].version
+        record.max_latency_ms = options.max_latency_ms
+        wanted = pool.Request(
+            job=job,
+            tier=tier,
+            deadline=self.deadline,
+            urgency=max(self._client.urgency, options.urgency),
+            pixels=pixels,
+            max_latency_ms=options.max_latency_ms,
+            at_dispatch=self._bind,
+            began=record.started,
+        )
+        try:
+            done = await _until_disconnect(request, _run(context.pool, wanted))
+        except ProblemError as error:
+            if error.problem is Problem.OVERLOADED:
+                context.desk.refused()
+            raise
+        record.queue_ms, record.worker_ms, record.answered = done.queue_ms, done.worker_ms, time.monotonic()
+        record.predicted_worker_ms = done.predicted_ms
+        answer = _answer(done, record, options)
+        candidate = context.desk.shadow.candidate(self.spec.task, pixels)
+        if candidate is not None:
+            record.sample = Sample(self.spec.task, image, answer.work.threshold, candidate, pixels)
+        return answer
+
+    def _bind(self) -> tuple[Job, str]:
+        """The job and the tier that answers it; notes both in the record.
+
+        Raises:
+            ProblemError: unknown-tier, the first time only: a tier that vanishes while its request waits serves it.
+        """
+        try:
+            quality = self._resolve()
+        except ProblemError:
+            if self._bound is None:
+                raise
+            return self._bound
+        asked = Asked(self._body, quality.threshold, self.options.include == "importance", quality.limits)
+        record = self.record
+        record.config_version = quality.config_version
+        record.tier, record.tier_effective = quality.tier, quality.tier_effective
+        record.threshold = quality.threshold
+        job = self.spec.job(asked, self.options.own, self._context.settings)
+        self._bound = job, quality.tier_effective
+        return self._bound
+
+    def _resolve(self) -> Quality:
+        """Tier, threshold and limits by the table in force and the brownout's level."""
+        options, task = self.options, self.spec.task
+        snapshot = self._context.tiers.snapshot
+        asked, threshold = resolve(options, snapshot, task)
+        effective, share = asked, None
+        if asked != CUSTOM_TIER:
+            tier = self._context.desk.effective(snapshot, snapshot.tier(asked), options.degradable)
+            resolved = snapshot.resolved(tier.name, task)
+            effective, threshold, share = tier.name, resolved.threshold, resolved.max_active_share
+        limits = CostLimits(macs_ratio=options.max_macs_ratio, active_share=share)
+        return Quality(asked, effective, threshold, limits, snapshot.version)
+
+
+async def receive(
+    request: Request, admission: Admission, given: Given, settle: Callable[[Options], Options]
+) -> tuple[Inference, bytes]:
+    """The request whose body is the image, or a form with it, and the image's bytes.
+
+    Args:
+        settle: completes the options by what the representation of the answer needs, or refuses them.
+
+    Raises:
+        ProblemError, RequestValidationError: whatever went wrong.
+    """
+    inference = Inference(admission, given.spec, given.options())
+    form = is_form(request)
+    if not form:  # what is refused is told before the body is read; a form may yet name another tier
+        inference = Inference(admission, given.spec, settle(inference.options))
+        inference.check()
+    upload = await inference.in_time(read_upload(request, admission.context.settings.max_body_bytes))
+    if form:
+        inference = Inference(admission, given.spec, settle(given.options(upload.fields)))
+        inference.check()
+    return inference, upload.image
+
+
+def _check_header(body: bytes, max_pixels: int) -> int | None:
+    """Pixels by the file's header; a bomb, or what is no image at all, never reaches the queue."""
+    if not body:
+        raise ProblemError(Problem.UNDECODABLE_IMAGE, "the image is empty: zero bytes")
+    header = image_header.read(body)
+    if header is None:
+        raise ProblemError(Problem.UNDECODABLE_IMAGE, "this is no JPEG, PNG or WebP image")
+    if header.size is None:
+        return None
+    width, height = header.size
+    if width * height > max_pixels:
+        raise ProblemError(
+            Problem.IMAGE_TOO_LARGE,
+            f"the image is {width}x{height} = {width * height} pixels and the limit is {max_pixels}",
+        )
+    return width * height
+
+
+async def _run(workers: pool.Pool, wanted: pool.Request) -> pool.Done:
+    try:
+        return await workers.run(wanted)
+    except pool.QueueFullError as error:
+        detail = f"the queue is full or too slow for the deadline; {error}"
+        raise ProblemError(Problem.OVERLOADED, detail, retry_after_s=_seconds(error.retry_after_s)) from error
+    except pool.NotReadyError as error:
+        raise ProblemError(
+            Problem.NOT_READY, str(error), retry_after_s=_seconds(error.retry_after_s)
+        ) from error
+    except pool.DeadlineExceededError as error:
+        raise ProblemError(Problem.DEADLINE_EXCEEDED, str(error)) from error
+    except pool.LatencyInfeasibleError as error:
+        least = math.ceil(error.least_ms)
+        detail = f"max_latency_ms {wanted.max_latency_ms:g}: {error}"
+        raise ProblemError(Problem.BUDGET_INFEASIBLE, detail, least_budget=least) from error
+    except pool.WorkerCrashedError as error:
+        raise ProblemError(Problem.WORKER_CRASHED, str(error)) from error
+
+
+def _seconds(estimate: float) -> int:
+    return max(1, math.ceil(estimate))
+
+
+async def _until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for the work, or stop it when the client goes away: its queued job then frees its place."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _answer(done: pool.Done, record: RequestRecord, options: Options) -> RequestAnswer:
+    answer = done.answer
+    if isinstance(answer, Infeasible):
+        least = math.ceil(answer.macs_least / answer.macs_dense * 1e6) / 1e6  # rounded up: it must suffice
+        detail = (
+            f"max_macs_ratio {options.max_macs_ratio:g}: this image takes at least {least:g} of the dense "
+            f"network's MACs ({answer.macs_least} of {answer.macs_dense}), at threshold 1"
+        )
+        raise ProblemError(Problem.BUDGET_INFEASIBLE, detail, least_budget=least)
+    if isinstance(answer, Rejected):
+        raise ProblemError(Problem.of_type(answer.kind), answer.detail)
+    if isinstance(answer, Failed):
+        log.error("job failed", extra={"request_id": record.request_id, "traceback": answer.traceback})
+        raise ProblemError(
+            Problem.INTERNAL, "the model failed on this image; the log has it under this request_id"
+        )
+    if isinstance(answer, CompareAnswer):
+        raise TypeError("a request's job was answered with a comparison")
+    record.work = answer.work
+    record.threshold = answer.work.threshold
+    return answer

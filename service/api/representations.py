@@ -1,0 +1,128 @@
+"""How `/v1` shows the answer to a task: as JSON, or as the image that it is."""
+
+import asyncio
+import base64
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, create_model
+from starlette.responses import Response
+
+from pixeltier.service.api.negotiate import choose
+from pixeltier.service.api.openapi import RESULT_HEADERS
+from pixeltier.service.api.parameters import Options
+from pixeltier.service.api.schemas import AnswerMeta, ImportanceDocument, meta
+from pixeltier.service.catalogue import Catalogue
+from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.task_specs.registry import SPECS, AnyTaskSpec
+from pixeltier.service.task_specs.super_resolve import SuperResolveParameters
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.record import RequestRecord
+from pixeltier.service.work.messages import ImportanceMap, OutputFormat, RequestAnswer, SuperResolveAnswer
+
+JSON = "application/json"
+
+MEDIA_TYPES: dict[str, OutputFormat] = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg"}
+
+
+class JsonRepresentation:
+    """What a task's `document` says, beside what every answer says."""
+
+    def __init__(self, spec: AnyTaskSpec) -> None:
+        self.spec = spec
+        self._document: type[BaseModel] = create_model(
+            f"{type(spec).__name__.removesuffix('Spec')}Document",
+            __base__=(spec.result, AnswerMeta),
+            __doc__=f"Answer of POST {spec.route}.",
+            importance=(ImportanceDocument | None, None),
+        )
+
+    def response(self) -> dict[str, Any]:
+        """The OpenAPI document's description of the answer."""
+        return {"model": self._document, "description": self.spec.summary, "headers": RESULT_HEADERS}
+
+    def settle(self, options: Options, accept: str | None) -> Options:
+        """The options, once it is clear that the client takes the answer.
+
+        Raises:
+            ProblemError: not-acceptable.
+        """
+        if choose(accept, (JSON,)) is None:
+            raise ProblemError(Problem.NOT_ACCEPTABLE, f"{self.spec.task} answers {JSON}")
+        return options
+
+    async def respond(self, answer: RequestAnswer, record: RequestRecord, catalogue: Catalogue) -> Response:
+        """The response, from a record whose work is done."""
+        shown = answer.importance
+        document = self._document(
+            **dict(meta(record, catalogue.models[self.spec.task])),
+            **dict(self.spec.document(answer, catalogue)),
+            importance=None
+            if shown is None
+            else ImportanceDocument(height=shown.height, width=shown.width, values=shown.values),
+        )
+        body = document.model_dump_json(exclude={"importance"} if shown is None else None)
+        return Response(body, media_type=JSON)
+
+
+class ImageRepresentation(JsonRepresentation):
+    """The image itself; JSON that holds it in base64 where a map is asked for, too."""
+
+    def response(self) -> dict[str, Any]:
+        """See JsonRepresentation."""
+        return {
+            **super().response(),
+            "description": "The image at exactly four times its size. With include=importance: JSON that "
+            "holds the image in base64 and the importance map.",
+            "headers": {**RESULT_HEADERS, "Vary": {"description": "Accept", "schema": {"type": "string"}}},
+            "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES},
+        }
+
+    def settle(self, options: Options, accept: str | None) -> Options:
+        """The options with a format: the parameter, else the best of Accept, PNG first."""
+        own = options.own
+        if not isinstance(own, SuperResolveParameters):
+            raise TypeError(f"{self.spec.task} has no format")
+        wants_json = options.include is not None
+        if own.format is not None and not wants_json:
+            return options
+        chosen = choose(accept, tuple(MEDIA_TYPES))
+        if wants_json and chosen is None and choose(accept, (JSON,)) is not None:
+            chosen = "image/png"
+        if chosen is None:
+            offered = ", ".join((*MEDIA_TYPES, *((JSON,) if wants_json else ())))
+            detail = f"the result can be {offered}"
+            raise ProblemError(Problem.NOT_ACCEPTABLE, detail, headers={"Vary": "Accept"})
+        settled = own.model_copy(update={"format": own.format or MEDIA_TYPES[chosen]})
+        return options.model_copy(update={"own": settled})
+
+    async def respond(self, answer: RequestAnswer, record: RequestRecord, catalogue: Catalogue) -> Response:
+        """See JsonRepresentation."""
+        if not isinstance(answer, SuperResolveAnswer):
+            raise TypeError(f"{type(answer).__name__} is no image")
+        vary = {"Vary": "Accept"}
+        if answer.importance is None:
+            return Response(answer.body, headers=vary, media_type=f"image/{answer.format}")
+        # Large: base64 and joining take a while for 64 megapixels, so not on the event loop.
+        common = meta(record, catalogue.models[self.spec.task])
+        body = await asyncio.to_thread(_json, common, answer, answer.importance)
+        return Response(body, headers=vary, media_type=JSON)
+
+
+def _json(common: AnswerMeta, answer: SuperResolveAnswer, importance: ImportanceMap) -> bytes:
+    head = common.model_dump_json().encode()
+    shown = json.dumps(dataclasses.asdict(importance), separators=(",", ":")).encode()
+    image = (
+        f'{{"media_type":"image/{answer.format}","width":{answer.width},"height":{answer.height},"base64":"'.encode()
+        + base64.b64encode(answer.body)
+        + b'"}'
+    )
+    return head[:-1] + b',"image":' + image + b',"importance":' + shown + b"}"
+
+
+REPRESENTATIONS: Mapping[Task, JsonRepresentation] = {
+    task: (ImageRepresentation if task is Task.SUPER_RESOLVE else JsonRepresentation)(spec)
+    for task, spec in SPECS.items()
+}

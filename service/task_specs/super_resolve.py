@@ -1,0 +1,99 @@
+"""Super-resolution: an image at four times its size."""
+
+import base64
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pixeltier.service.catalogue import Catalogue
+from pixeltier.service.configuration.settings import Settings
+from pixeltier.service.task_specs.spec import Asked, Goal, Prior, TaskSpec
+from pixeltier.service.task_specs.tensor import Tensor, TensorShape
+from pixeltier.service.tasks import Task
+from pixeltier.service.work.messages import SuperResolveAnswer, SuperResolveJob
+
+
+class SuperResolveParameters(BaseModel):
+    """What an enlargement is asked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: (
+        Annotated[
+            Literal["png", "webp", "jpeg", "jpg"],
+            Field(description="Format of the result; stronger than Accept."),
+        ]
+        | None
+    ) = None
+    quality: Annotated[int, Field(ge=1, le=100, description="Quality of a WebP or JPEG result.")] = 90
+
+
+class ImageDocument(BaseModel):
+    """A compressed image inside JSON."""
+
+    media_type: str = Field(examples=["image/png"])
+    width: int = Field(examples=[512])
+    height: int = Field(examples=[512])
+    base64: str = Field(examples=["iVBORw0KGgo="])
+
+
+class SuperResolveResult(BaseModel):
+    """An enlarged image."""
+
+    image: ImageDocument
+
+
+class SuperResolveSpec(TaskSpec[SuperResolveParameters, SuperResolveAnswer]):
+    """See the module."""
+
+    task = Task.SUPER_RESOLVE
+    summary = "Enlarge an image four times"
+    description = "Super-resolve an image at a tier or a threshold; format by `format` or by Accept."
+    parameters = SuperResolveParameters
+    result = SuperResolveResult
+    outputs = (TensorShape("image", "BYTES", (1,)),)
+    prior = Prior(empty_ms=10.0, unit_ms=100.0, job_ms=0.5, gmac_ms=2.0, megapixel_ms=20.0)
+    per_pixel = True
+    batched = False
+    compared_pixels = 512 * 512  # SSIM of a 16 times larger result takes memory and seconds
+    goals: ClassVar = {
+        "max_psnr_drop_db": Goal("psnr_y", "Goal: lose at most this much PSNR (luma).", most=100.0),
+        "max_ssim_drop": Goal("ssim_y", "Goal: lose at most this much SSIM (luma)."),
+    }
+
+    def max_pixels(self, settings: Settings) -> int:
+        """See TaskSpec."""
+        return settings.sr_max_pixels
+
+    def job(self, asked: Asked, parameters: SuperResolveParameters, settings: Settings) -> SuperResolveJob:
+        """See TaskSpec."""
+        wanted = parameters.format or "png"
+        return SuperResolveJob(
+            body=asked.body,
+            threshold=asked.threshold,
+            format="jpeg" if wanted == "jpg" else wanted,
+            quality=parameters.quality,
+            importance=asked.importance,
+            max_pixels=self.max_pixels(settings),
+            max_output_pixels=settings.sr_max_output_pixels,
+            limits=asked.limits,
+        )
+
+    def document(self, answer: SuperResolveAnswer, catalogue: Catalogue) -> SuperResolveResult:
+        """See TaskSpec."""
+        del catalogue
+        return SuperResolveResult(
+            image=ImageDocument(
+                media_type=f"image/{answer.format}",
+                width=answer.width,
+                height=answer.height,
+                base64=base64.b64encode(answer.body).decode("ascii"),
+            )
+        )
+
+    def tensors(
+        self, answer: SuperResolveAnswer, parameters: SuperResolveParameters, catalogue: Catalogue
+    ) -> list[Tensor]:
+        """See TaskSpec."""
+        del parameters, catalogue
+        return [Tensor("image", "BYTES", [1], [answer.body])]
