@@ -8,9 +8,9 @@ The file is TOML; keys stand in it as SHA-256 of the token, made by `pixeltier k
     name = "team-a"
     sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     tiers = ["fast", "fastest"]  # all if absent; "custom" stands for thresholds of the client's own
-    rate = 5.0                   # requests a second on average; unlimited if absent
-    burst = 20                   # requests at once
-    concurrency = 4              # requests in flight; unlimited if absent
+    rate = 5.0                   # images a second on average; unlimited if absent
+    burst = 20                   # images at once
+    concurrency = 4              # images in flight; unlimited if absent
     urgency = 0                  # the best RFC 9218 urgency it may ask for; 3 if absent
 """
 
@@ -72,7 +72,7 @@ class AccessFile(BaseModel):
 
 @dataclass(slots=True)
 class _Budget:
-    """A token bucket, and how many requests are in flight."""
+    """A token bucket, and how many images are in flight."""
 
     limits: ClientLimits
     tokens: float = field(init=False)
@@ -82,18 +82,18 @@ class _Budget:
     def __post_init__(self) -> None:
         self.tokens = float(self.limits.burst)
 
-    def take(self) -> float:
-        """Take one request; the seconds to wait if there is none."""
+    def take(self, images: int) -> float:
+        """Take so many images; the seconds to wait if there are too few."""
         rate = self.limits.rate
         if rate is None:
             return 0.0
         now = time.monotonic()
         self.tokens = min(float(self.limits.burst), self.tokens + (now - self.seen) * rate)
         self.seen = now
-        if self.tokens >= 1.0:
-            self.tokens -= 1.0
+        if self.tokens >= images:
+            self.tokens -= images
             return 0.0
-        return (1.0 - self.tokens) / rate
+        return (images - self.tokens) / rate
 
     def headers(self, wait_s: float) -> dict[str, str]:
         """RateLimit fields (draft-ietf-httpapi-ratelimit-headers)."""
@@ -105,6 +105,43 @@ class _Budget:
         }
 
 
+@dataclass(slots=True)
+class Visit:
+    """A request that was let in. What it may do is counted in images."""
+
+    limits: ClientLimits
+    _budget: _Budget | None
+    _images: int = 0
+
+    def add(self, images: int) -> None:
+        """Count more images of the request.
+
+        Raises:
+            ProblemError: rate-limited.
+        """
+        budget, limits = self._budget, self.limits
+        if budget is None or not images:
+            return
+        if limits.concurrency is not None and budget.in_flight + images > limits.concurrency:
+            detail = f"{budget.in_flight} images of yours are in flight and {limits.concurrency} may be"
+            raise ProblemError(Problem.RATE_LIMITED, detail, retry_after_s=1, headers=budget.headers(1))
+        wait_s = budget.take(images)
+        if wait_s > 0:
+            raise ProblemError(
+                Problem.RATE_LIMITED,
+                f"you may send {limits.rate:g} images a second, {limits.burst} at once",
+                retry_after_s=math.ceil(wait_s),
+                headers=budget.headers(wait_s),
+            )
+        budget.in_flight += images
+        self._images += images
+
+    def end(self) -> None:
+        """Count the images as done."""
+        if self._budget is not None:
+            self._budget.in_flight -= self._images
+
+
 class Access:
     """Checks every inference request."""
 
@@ -113,34 +150,23 @@ class Access:
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
 
     @contextmanager
-    def admit(self, request: Request) -> Iterator[ClientLimits]:
-        """Let a request in, or raise; it counts as in flight until the block ends.
+    def admit(self, request: Request) -> Iterator["Visit"]:
+        """Let a request in, as one image, or raise; its images count as in flight until the block ends.
 
         Raises:
             ProblemError: unauthorized, rate-limited.
         """
         if self._file is None:
-            yield ClientLimits()
+            yield Visit(ClientLimits(), None)
             return
         name, limits = self._identify(request, self._file)
         record_of(request).client = name
-        budget = self._budget(name, limits)
-        if limits.concurrency is not None and budget.in_flight >= limits.concurrency:
-            detail = f"{budget.in_flight} requests of yours are in flight and {limits.concurrency} may be"
-            raise ProblemError(Problem.RATE_LIMITED, detail, retry_after_s=1, headers=budget.headers(1))
-        wait_s = budget.take()
-        if wait_s > 0:
-            raise ProblemError(
-                Problem.RATE_LIMITED,
-                f"you may send {limits.rate:g} requests a second, {limits.burst} at once",
-                retry_after_s=math.ceil(wait_s),
-                headers=budget.headers(wait_s),
-            )
-        budget.in_flight += 1
+        visit = Visit(limits, self._budget(name, limits))
+        visit.add(1)
         try:
-            yield limits
+            yield visit
         finally:
-            budget.in_flight -= 1
+            visit.end()
 
     def _identify(self, request: Request, file: AccessFile) -> tuple[str, ClientLimits]:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

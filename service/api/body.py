@@ -1,4 +1,4 @@
-"""A request's body, bounded on the stream: the raw image, or a form with the part `file`."""
+"""A request's body, bounded on the stream: the raw image, or a form with one part `file` or several."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from pixeltier.service.api import multipart
 from pixeltier.service.api.content_coding import OVERHEAD, Decoder, decoder_of
+from pixeltier.service.api.multipart import File
 from pixeltier.service.problems import FieldError, Problem, ProblemError
 
 IMAGE_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp"})
@@ -24,9 +25,9 @@ MULTIPART_OVERHEAD = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An image's bytes, and the form fields that came beside it."""
+    """Images, and the form fields that came beside them. A raw body is one image without a name."""
 
-    image: bytes
+    images: list[File]
     fields: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,24 +54,32 @@ def is_form(request: Request) -> bool:
     return media_type(request)[0] == multipart.MEDIA_TYPE
 
 
-async def read_upload(request: Request, max_bytes: int) -> Upload:
-    """Read the image's bytes and the fields beside it.
+async def read_upload(request: Request, max_bytes: int, max_images: int = 1) -> Upload:
+    """Read the images and the fields beside them; all images together have no more than `max_bytes`.
 
     Raises:
         ProblemError: unsupported-media-type, payload-too-large, bad-request (a broken content coding), validation (a
-            malformed form).
+            malformed form, too many images).
         ClientDisconnect: the client went away meanwhile.
     """
     declared, options = media_type(request)
     if declared != multipart.MEDIA_TYPE:
         _check_type(declared)
-        return Upload(await _read(request, max_bytes, max_bytes))
+        return Upload([File("", declared, await _read(request, max_bytes, max_bytes))])
     body = await _read(request, max_bytes + MULTIPART_OVERHEAD, max_bytes)
     form = multipart.parse(body, options.get(b"boundary", b""))
-    _check_type(form.file_type)
-    if len(form.file) > max_bytes:
+    if len(form.files) > max_images:
+        message = f"the form holds {len(form.files)} images and the limit is {max_images}"
+        raise ProblemError(
+            Problem.VALIDATION,
+            f"form.file: {message}",
+            errors=[FieldError(field="form.file", message=message)],
+        )
+    for file in form.files:
+        _check_type(file.type)
+    if sum(len(file.content) for file in form.files) > max_bytes:
         raise _too_large(max_bytes)
-    return Upload(form.file, form.fields)
+    return Upload(form.files, form.fields)
 
 
 async def read_bytes(request: Request, max_bytes: int) -> bytes:

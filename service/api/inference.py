@@ -4,14 +4,14 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from pixeltier.service.api import image_header
-from pixeltier.service.api.access import ClientLimits, check_tier
+from pixeltier.service.api.access import Visit, check_tier
 from pixeltier.service.api.body import is_form, read_upload
 from pixeltier.service.api.context import AppContext
 from pixeltier.service.api.parameters import Given, Options, resolve
@@ -52,8 +52,12 @@ class Admission:
     """A client that was let in: what it may do, and where is noted what becomes of its request."""
 
     context: AppContext
-    client: ClientLimits
+    visit: Visit
     record: RequestRecord
+
+    def of_image(self) -> "Admission":
+        """The same for one of several images."""
+        return replace(self, record=self.record.of_image())
 
 
 class Inference:
@@ -68,9 +72,10 @@ class Inference:
         self.options = options
         self.record = admission.record
         self._context = admission.context
-        self._client = admission.client
+        self._client = admission.visit.limits
         self._body = b""
         self._bound: tuple[Job, str] | None = None
+        self.record.task = spec.task
 
     @property
     def deadline(self) -> float:
@@ -100,12 +105,11 @@ class Inference:
                 headers={"Connection": "close"},
             ) from None
 
-    async def run(self, request: Request, image: bytes) -> RequestAnswer:
-        """Have the image computed; stops where the client of `request` goes away.
+    async def run(self, image: bytes) -> RequestAnswer:
+        """Have the image computed.
 
         Raises:
             ProblemError: whatever went wrong.
-            ClientDisconnect: the client went away meanwhile.
         """
         context, record, options = self._context, self.record, self.options
         self._body = image
@@ -125,7 +129,7 @@ class Inference:
             began=record.started,
         )
         try:
-            done = await _until_disconnect(request, _run(context.pool, wanted))
+            done = await _run(context.pool, wanted)
         except ProblemError as error:
             if error.problem is Problem.OVERLOADED:
                 context.desk.refused()
@@ -173,27 +177,67 @@ class Inference:
         return Quality(asked, effective, threshold, limits, snapshot.version)
 
 
-async def receive(
-    request: Request, admission: Admission, given: Given, settle: Callable[[Options], Options]
-) -> tuple[Inference, bytes]:
-    """The request whose body is the image, or a form with it, and the image's bytes.
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One image of a request; `name` is what the client calls its file, empty where it does not."""
 
-    Args:
-        settle: completes the options by what the representation of the answer needs, or refuses them.
+    inference: Inference
+    name: str
+    image: bytes
+
+    async def outcome(self) -> RequestAnswer | ProblemError:
+        """The answer, or what is wrong with this image alone."""
+        record = self.inference.record
+        try:
+            return await self.inference.run(self.image)
+        except ProblemError as error:
+            record.problem = error.problem
+            return error
+        finally:
+            record.ended = time.monotonic()
+
+
+Settle = Callable[[Options, bool], Options]
+"""Completes a request's options by what the representation of its answer needs, or refuses them. The flag: whether the
+request holds several images."""
+
+
+async def receive(request: Request, admission: Admission, given: Given, settle: Settle) -> list[Submission]:
+    """The images of a request whose body is one, or a form that holds them.
 
     Raises:
         ProblemError, RequestValidationError: whatever went wrong.
     """
-    inference = Inference(admission, given.spec, given.options())
+    settings, spec, options = admission.context.settings, given.spec, given.options()
     form = is_form(request)
     if not form:  # what is refused is told before the body is read; a form may yet name another tier
-        inference = Inference(admission, given.spec, settle(inference.options))
-        inference.check()
-    upload = await inference.in_time(read_upload(request, admission.context.settings.max_body_bytes))
+        options = settle(options, False)
+        Inference(admission, spec, options).check()
+    reading = read_upload(request, settings.max_body_bytes, settings.max_images)
+    upload = await Inference(admission, spec, options).in_time(reading)
+    several = len(upload.images) > 1
     if form:
-        inference = Inference(admission, given.spec, settle(given.options(upload.fields)))
-        inference.check()
-    return inference, upload.image
+        options = settle(given.options(upload.fields), several)
+    admission.visit.add(len(upload.images) - 1)
+    submissions = [
+        Submission(
+            Inference(admission.of_image() if several else admission, spec, options), file.name, file.content
+        )
+        for file in upload.images
+    ]
+    submissions[0].inference.check()
+    return submissions
+
+
+async def run_all(
+    submissions: Sequence[Submission], record: RequestRecord
+) -> list[RequestAnswer | ProblemError]:
+    """Every image's outcome; `record`, the request's, then says what they have in common."""
+    outcomes = await asyncio.gather(*(one.outcome() for one in submissions))
+    first = record.images[0]
+    record.tier, record.tier_effective = first.tier, first.tier_effective
+    record.config_version, record.model_version = first.config_version, first.model_version
+    return list(outcomes)
 
 
 def _check_header(body: bytes, max_pixels: int) -> int | None:
@@ -238,8 +282,12 @@ def _seconds(estimate: float) -> int:
     return max(1, math.ceil(estimate))
 
 
-async def _until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Wait for the work, or stop it when the client goes away: its queued job then frees its place."""
+async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for the work, or stop it when the client goes away: its queued jobs then free their places.
+
+    Raises:
+        ClientDisconnect: the client went away; and what the work raises.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnect(request))
     try:

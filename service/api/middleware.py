@@ -92,6 +92,7 @@ class RequestMiddleware:
     def _account(self, scope: Scope, record: RequestRecord, status: int, trace: Trace | None) -> None:
         route = getattr(scope.get("route"), "path", "none")
         method = record.method
+        record.close()
         self._metrics.observe(record, method=method, route=route, status=status)
         self._desk.observe(record)
         if trace is not None:

@@ -1,4 +1,4 @@
-"""multipart/form-data (RFC 7578, RFC 2046 5.1): the part `file`, and the other parts as text by their names.
+"""multipart/form-data (RFC 7578, RFC 2046 5.1): the parts `file`, and the other parts as text by their names.
 
 The body is in memory and bounded; a client's file is a slice of it.
 """
@@ -31,17 +31,26 @@ _FOLD = re.compile(rb"\r\n[ \t]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """A form: its file, what the file's part declares it to be, and the other fields."""
+class File:
+    """A file of a form: the name that the client gives it, the media type that its part declares, its bytes."""
 
-    file: bytes
-    file_type: str
+    name: str
+    type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form: its files in their order, and the other fields."""
+
+    files: list[File]
     fields: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     name: str
+    filename: str
     headers: dict[str, str] = field(repr=False)
     content: bytes = field(repr=False)
 
@@ -50,18 +59,21 @@ def parse(body: bytes, boundary: bytes) -> Form:
     """Read a form.
 
     Raises:
-        ProblemError: validation: malformed, truncated, no part `file`, a name given twice; each by name.
+        ProblemError: validation: malformed, truncated, no part `file`, another name given twice; each by name.
     """
     parts: dict[str, _Part] = {}
+    files: list[File] = []
     for part in _parts(body, boundary):
+        if part.name == FILE:
+            files.append(File(part.filename, _type(part)[0], part.content))
+            continue
         if part.name in parts:
             raise _refused(part.name, "the field is given twice; which one is meant?")
         parts[part.name] = part
-    file = parts.pop(FILE, None)
-    if file is None:
+    if not files:
         seen = ", ".join(repr(name[:40]) for name in list(parts)[:5]) or "none"
         raise _refused(FILE, f"there is no part named 'file' (parts: {seen})")
-    return Form(file.content, _type(file)[0], {name: _text(part) for name, part in parts.items()})
+    return Form(files, {name: _text(part) for name, part in parts.items()})
 
 
 def _parts(body: bytes, boundary: bytes) -> Iterator[_Part]:
@@ -112,7 +124,8 @@ def _part(body: bytes, start: int, end: int) -> _Part:
         raise _refused(
             name, f"Content-Transfer-Encoding {encoding[:40]!r} is not accepted; send the bytes as they are"
         )
-    return _Part(name, headers, b"" if blank < 0 else body[blank + 4 : end])
+    filename = disposition.get(b"filename", b"").decode("utf-8", "replace")
+    return _Part(name, filename, headers, b"" if blank < 0 else body[blank + 4 : end])
 
 
 def _headers(head: bytes) -> dict[str, str]:

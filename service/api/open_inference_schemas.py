@@ -154,7 +154,7 @@ class InferDocument(BaseModel):
     outputs: list[dict[str, Any]]
 
 
-INPUTS = [TensorDocument(name=INPUT, datatype="BYTES", shape=[1])]
+INPUTS = [TensorDocument(name=INPUT, datatype="BYTES", shape=[-1])]
 OUTPUTS = {
     task: [
         TensorDocument(name=output.name, datatype=output.datatype, shape=list(output.shape))

@@ -20,14 +20,17 @@ def image_body(query: type[BaseModel]) -> dict[str, Any]:
     form = {
         "type": "object",
         "required": ["file"],
-        "properties": {"file": _BINARY, **form_fields(query)},
+        "properties": {
+            "file": {"anyOf": [_BINARY, {"type": "array", "items": _BINARY, "minItems": 1}]},
+            **form_fields(query),
+        },
         "additionalProperties": False,
     }
     return {
         "requestBody": {
             "required": True,
-            "description": "The image: as the raw body (JPEG, PNG or WebP), or as multipart part `file`, parameters "
-            "beside it. May come in Content-Encoding gzip or deflate.",
+            "description": "The image: as the raw body (JPEG, PNG or WebP), or as multipart part `file`, of which "
+            "there may be several, parameters beside it. May come in Content-Encoding gzip or deflate.",
             "content": {
                 "image/jpeg": {"schema": _BINARY},
                 "image/png": {"schema": _BINARY},

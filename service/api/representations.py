@@ -20,9 +20,14 @@ from pixeltier.service.task_specs.registry import SPECS, AnyTaskSpec
 from pixeltier.service.task_specs.super_resolve import SuperResolveParameters
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.record import RequestRecord
-from pixeltier.service.work.messages import ImportanceMap, OutputFormat, RequestAnswer, SuperResolveAnswer
+from pixeltier.service.work.messages import OutputFormat, RequestAnswer, SuperResolveAnswer
 
 JSON = "application/json"
+
+MIXED = "multipart/mixed"
+
+SEVERAL = (JSON, MIXED)
+"""How the answers to several images come."""
 
 MEDIA_TYPES: dict[str, OutputFormat] = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg"}
 
@@ -32,7 +37,7 @@ class JsonRepresentation:
 
     def __init__(self, spec: AnyTaskSpec) -> None:
         self.spec = spec
-        self._document: type[BaseModel] = create_model(
+        self.document: type[BaseModel] = create_model(
             f"{type(spec).__name__.removesuffix('Spec')}Document",
             __base__=(spec.result, AnswerMeta),
             __doc__=f"Answer of POST {spec.route}.",
@@ -41,30 +46,34 @@ class JsonRepresentation:
 
     def response(self) -> dict[str, Any]:
         """The OpenAPI document's description of the answer."""
-        return {"model": self._document, "description": self.spec.summary, "headers": RESULT_HEADERS}
+        return {"model": self.document, "description": self.spec.summary, "headers": RESULT_HEADERS}
 
-    def settle(self, options: Options, accept: str | None) -> Options:
+    def settle(self, options: Options, accept: str | None, several: bool) -> Options:
         """The options, once it is clear that the client takes the answer.
 
         Raises:
             ProblemError: not-acceptable.
         """
-        if choose(accept, (JSON,)) is None:
-            raise ProblemError(Problem.NOT_ACCEPTABLE, f"{self.spec.task} answers {JSON}")
+        offered = SEVERAL if several else (JSON,)
+        if choose(accept, offered) is None:
+            raise ProblemError(Problem.NOT_ACCEPTABLE, f"{self.spec.task} answers {' or '.join(offered)}")
         return options
 
     async def respond(self, answer: RequestAnswer, record: RequestRecord, catalogue: Catalogue) -> Response:
         """The response, from a record whose work is done."""
+        return Response(self.json(answer, record, catalogue), media_type=JSON)
+
+    def json(self, answer: RequestAnswer, record: RequestRecord, catalogue: Catalogue) -> bytes:
+        """The answer as one JSON object."""
         shown = answer.importance
-        document = self._document(
+        document = self.document(
             **dict(meta(record, catalogue.models[self.spec.task])),
             **dict(self.spec.document(answer, catalogue)),
             importance=None
             if shown is None
             else ImportanceDocument(height=shown.height, width=shown.width, values=shown.values),
         )
-        body = document.model_dump_json(exclude={"importance"} if shown is None else None)
-        return Response(body, media_type=JSON)
+        return document.model_dump_json(exclude={"importance"} if shown is None else None).encode()
 
 
 class ImageRepresentation(JsonRepresentation):
@@ -80,8 +89,10 @@ class ImageRepresentation(JsonRepresentation):
             "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES},
         }
 
-    def settle(self, options: Options, accept: str | None) -> Options:
+    def settle(self, options: Options, accept: str | None, several: bool) -> Options:
         """The options with a format: the parameter, else the best of Accept, PNG first."""
+        if several:
+            return super().settle(options, accept, several)
         own = options.own
         if not isinstance(own, SuperResolveParameters):
             raise TypeError(f"{self.spec.task} has no format")
@@ -106,20 +117,26 @@ class ImageRepresentation(JsonRepresentation):
         if answer.importance is None:
             return Response(answer.body, headers=vary, media_type=f"image/{answer.format}")
         # Large: base64 and joining take a while for 64 megapixels, so not on the event loop.
-        common = meta(record, catalogue.models[self.spec.task])
-        body = await asyncio.to_thread(_json, common, answer, answer.importance)
+        body = await asyncio.to_thread(self.json, answer, record, catalogue)
         return Response(body, headers=vary, media_type=JSON)
 
-
-def _json(common: AnswerMeta, answer: SuperResolveAnswer, importance: ImportanceMap) -> bytes:
-    head = common.model_dump_json().encode()
-    shown = json.dumps(dataclasses.asdict(importance), separators=(",", ":")).encode()
-    image = (
-        f'{{"media_type":"image/{answer.format}","width":{answer.width},"height":{answer.height},"base64":"'.encode()
-        + base64.b64encode(answer.body)
-        + b'"}'
-    )
-    return head[:-1] + b',"image":' + image + b',"importance":' + shown + b"}"
+    def json(self, answer: RequestAnswer, record: RequestRecord, catalogue: Catalogue) -> bytes:
+        """See JsonRepresentation; the image's base64 is put in behind pydantic's back, which would copy it twice."""
+        if not isinstance(answer, SuperResolveAnswer):
+            raise TypeError(f"{type(answer).__name__} is no image")
+        head = meta(record, catalogue.models[self.spec.task]).model_dump_json().encode()
+        image = (
+            f'{{"media_type":"image/{answer.format}","width":{answer.width},"height":{answer.height},"base64":"'.encode()
+            + base64.b64encode(answer.body)
+            + b'"}'
+        )
+        shown = answer.importance
+        tail = (
+            b""
+            if shown is None
+            else b',"importance":' + json.dumps(dataclasses.asdict(shown), separators=(",", ":")).encode()
+        )
+        return head[:-1] + b',"image":' + image + tail + b"}"
 
 
 REPRESENTATIONS: Mapping[Task, JsonRepresentation] = {

@@ -82,8 +82,8 @@ class InferRequest(_Strict):
     outputs: list[InferOutput] | None = Field(default=None, description="All outputs if absent or empty.")
 
 
-def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]:
-    """The request and the image's bytes.
+def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, list[bytes]]:
+    """The request and each image's bytes.
 
     Raises:
         TensorError: malformed JSON, tensor, base64 or binary data; an input that there is not.
@@ -106,15 +106,15 @@ def parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes]:
         if tensor.name != INPUT:
             raise TensorError(f"there is no input {tensor.name[:64]!r}; the one input is {INPUT!r}")
     if len(request.inputs) > 1:
-        raise TensorError(f"input {INPUT!r} is given {len(request.inputs)} times; send one image a request")
-    return request, _image(request.inputs[0], tail)
+        raise TensorError(f"input {INPUT!r} is given {len(request.inputs)} times; send images as one tensor")
+    return request, _images(request.inputs[0], tail)
 
 
-def _raw(body: bytes) -> tuple[InferRequest, bytes]:
+def _raw(body: bytes) -> tuple[InferRequest, list[bytes]]:
     """A header length of 0: the body is the one element of the one input, with or without its length before it."""
     if len(body) >= 4 and struct.unpack_from("<I", body)[0] == len(body) - 4:
         body = body[4:]
-    return InferRequest(inputs=[InferInput(name=INPUT, shape=[1], datatype="BYTES")]), body
+    return InferRequest(inputs=[InferInput(name=INPUT, shape=[1], datatype="BYTES")]), [body]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -135,38 +135,55 @@ def _explain(error: ErrorDetails) -> str:
     return f"{place}: there is no such {'parameter' if 'parameters' in error['loc'] else 'key'}"
 
 
-def _image(tensor: InferInput, tail: bytes) -> bytes:
+def _images(tensor: InferInput, tail: bytes) -> list[bytes]:
     if tensor.datatype != "BYTES":
         raise TensorError(
-            f"input {tensor.name}: datatype must be BYTES, a compressed image; got {tensor.datatype[:64]}"
+            f"input {tensor.name}: datatype must be BYTES, compressed images; got {tensor.datatype[:64]}"
         )
-    if tensor.shape not in ([1], [1, 1]):
-        raise TensorError(f"input {tensor.name}: shape must be [1], one image a request; got {tensor.shape}")
+    count = tensor.shape[0] if tensor.shape else 0
+    if count < 1 or tensor.shape[1:] not in ([], [1]):
+        raise TensorError(f"input {tensor.name}: shape must be [N], N images; got {tensor.shape}")
     size = tensor.parameters.binary_data_size
     if size is not None:
-        return _binary_image(tensor, size, tail)
-    if tail:
-        raise TensorError(f"{len(tail)} bytes follow the JSON, but no input has a binary_data_size")
-    data: Any = tensor.data
-    while isinstance(data, list) and len(data) == 1:
-        data = data[0]
-    if not isinstance(data, str):
-        raise TensorError(f"input {tensor.name}: data must hold one base64 string")
+        images = _binary_images(tensor, size, tail)
+    else:
+        if tail:
+            raise TensorError(f"{len(tail)} bytes follow the JSON, but no input has a binary_data_size")
+        images = [_decoded(tensor, text) for text in _flat(tensor.data)]
+    if len(images) != count:
+        raise TensorError(f"input {tensor.name}: the shape says {count} images, the data holds {len(images)}")
+    return images
+
+
+def _flat(data: Any) -> list[Any]:
+    """The elements of nested lists, as a tensor's data may come."""
+    if not isinstance(data, list):
+        return [data]
+    return [element for part in data for element in _flat(part)]
+
+
+def _decoded(tensor: InferInput, text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise TensorError(f"input {tensor.name}: data must hold base64 strings")
     try:
-        return base64.b64decode(data, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise TensorError(f"input {tensor.name}: {error}") from error
 
 
-def _binary_image(tensor: InferInput, size: int, tail: bytes) -> bytes:
+def _binary_images(tensor: InferInput, size: int, tail: bytes) -> list[bytes]:
     if tensor.data is not None:
         raise TensorError(f"input {tensor.name}: give data or binary_data_size, not both")
     if size != len(tail) or size < 4:
         raise TensorError(f"input {tensor.name}: binary_data_size does not fit the body")
-    (length,) = struct.unpack_from("<I", tail)
-    if length != size - 4:
-        raise TensorError(f"input {tensor.name}: the element's length does not fit binary_data_size")
-    return tail[4:]
+    images, at = [], 0
+    while at < size:
+        end = at + 4 + int.from_bytes(tail[at : at + 4], "little")
+        if at + 4 > size or end > size:
+            raise TensorError(f"input {tensor.name}: an element's length does not fit binary_data_size")
+        images.append(tail[at + 4 : end])
+        at = end
+    return images
 
 
 def check_outputs(request: InferRequest, known: Sequence[str], classified: str | None) -> None:
@@ -189,6 +206,27 @@ def check_outputs(request: InferRequest, known: Sequence[str], classified: str |
         if output.parameters.classification is not None and output.name != classified:
             where = f"only output {classified!r} has it" if classified else "this model names no classes"
             raise TensorError(f"output {output.name!r}: no classification: {where}")
+
+
+def stacked(answers: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """The outputs of several images as one tensor each, the images as the first dimension.
+
+    Raises:
+        TensorError: outputs of different sizes, which no tensor can hold.
+    """
+    if len(answers) == 1:
+        return list(answers[0])
+    found = []
+    for outputs in zip(*answers, strict=True):
+        first = outputs[0]
+        if any(output.shape != first.shape for output in outputs):
+            raise TensorError(
+                f"output {first.name!r} differs in size between the images; ask for one at a time"
+            )
+        rest = first.shape[1:] if first.shape[0] == 1 else first.shape
+        values = [value for output in outputs for value in output.values]
+        found.append(Tensor(first.name, first.datatype, [len(outputs), *rest], values))
+    return found
 
 
 def classification_count(request: InferRequest) -> int:

@@ -167,7 +167,10 @@ class Settings(BaseSettings):
     slot_memory_mb: int = Field(0, ge=0, description="A slot above this is recycled between jobs; 0 never.")
     max_batch: int = Field(4, ge=1, le=64, description="Classify jobs that may run together in a slot.")
 
-    max_body_bytes: int = Field(32 * 2**20, ge=1, description="Longest request body, enforced on the stream.")
+    max_body_bytes: int = Field(
+        32 * 2**20, ge=1, description="Longest request body, all its images together."
+    )
+    max_images: int = Field(16, ge=1, le=60, description="Images that one request may hold.")
     classify_max_pixels: int = Field(
         50_000_000, ge=1, le=80_000_000, description="Largest image to classify."
     )

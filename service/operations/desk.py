@@ -62,6 +62,10 @@ class Desk:
 
     def observe(self, record: RequestRecord) -> None:
         """Remember how a request ended; compare it at a candidate threshold if it is among the sample."""
+        for one in record.inferences:
+            self._observe_inference(one)
+
+    def _observe_inference(self, record: RequestRecord) -> None:
         if record.task is None or record.tier == NO_TIER:
             return
         self.recent.add_request(

@@ -229,8 +229,12 @@ class Metrics:
         exemplar = {"trace_id": record.trace.trace_id} if record.traced and record.trace else None
         self._http_duration.labels(shown, route).observe(total_s, exemplar)
         task = record.task or TASK_ROUTES.get(route)
-        if task is None:
-            return
+        if task is not None:
+            for one in record.inferences:
+                self._observe_inference(one, task)
+
+    def _observe_inference(self, record: RequestRecord, task: Task) -> None:
+        """Count one image."""
         tier = record.tier_effective
         outcome = "ok" if record.problem is None else record.problem.kind.type
         self._requests.labels(task.value, tier, outcome).inc()

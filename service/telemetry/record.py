@@ -52,7 +52,8 @@ class RequestRecord:
     """Filled in while a request passes through; whoever learns a fact writes it here.
 
     `answered` is when the worker's answer came, by the monotonic clock; `trace` is this request's own span where it
-    is `traced`, else the caller's.
+    is `traced`, else the caller's. A request of several images has a record for each in `images`; its own then tells
+    what they have in common.
     """
 
     request_id: str
@@ -75,18 +76,47 @@ class RequestRecord:
     sample: Sample | None = None
     trace: TraceContext | None = None
     traced: bool = False
+    ended: float | None = None
+    images: list["RequestRecord"] = field(default_factory=list)
+
+    def of_image(self) -> "RequestRecord":
+        """The record of one of several images; what is known of the request is known of each."""
+        image = RequestRecord(self.request_id, self.method, self.config_version, self.started, self.task)
+        image.client = self.client
+        self.images.append(image)
+        return image
+
+    def close(self) -> None:
+        """The request has ended; images that nobody finished ended as it did."""
+        for image in self.images:
+            if image.work is None and image.problem is None:
+                image.problem = self.problem
+
+    @property
+    def inferences(self) -> list["RequestRecord"]:
+        """A record for each image: this one, unless the request holds several."""
+        return self.images or [self]
 
     @property
     def elapsed_ms(self) -> float:
-        """Since the request's first byte."""
-        return (time.monotonic() - self.started) * 1000.0
+        """From the request's first byte to now, or to when it `ended`."""
+        return ((self.ended or time.monotonic()) - self.started) * 1000.0
+
+    @property
+    def macs(self) -> tuple[int, int] | None:
+        """MACs of the dense network and those executed, of all images; None where nothing was computed."""
+        works = [one.work for one in self.inferences if one.work is not None]
+        if not works:
+            return None
+        return sum(work.macs_dense for work in works), sum(work.macs_executed for work in works)
 
     @property
     def saved_ratio(self) -> float | None:
         """1 - executed / dense; at `exact` negative: base and importance count."""
-        if self.work is None or not self.work.macs_dense:
+        macs = self.macs
+        if macs is None or not macs[0]:
             return None
-        return 1.0 - self.work.macs_executed / self.work.macs_dense
+        return 1.0 - macs[1] / macs[0]
 
     def stages(self) -> dict[str, float]:
         """Milliseconds of the stages that took place, in their order."""
@@ -127,9 +157,8 @@ class RequestRecord:
             values["x-threshold"] = f"{self.threshold:.9g}"  # enough digits to name a float32
         if self.model_version is not None:
             values["x-model-version"] = self.model_version
-        if self.work is not None:
-            values["x-macs-dense"] = str(self.work.macs_dense)
-            values["x-macs-executed"] = str(self.work.macs_executed)
+        if (macs := self.macs) is not None:
+            values["x-macs-dense"], values["x-macs-executed"] = map(str, macs)
             if (predicted_ms := self.predicted_ms) is not None:
                 values["x-latency-predicted-ms"] = f"{predicted_ms:.3f}"
             values["x-macs-saved-ratio"] = f"{self.saved_ratio or 0.0:.6f}"
@@ -150,11 +179,14 @@ class RequestRecord:
             "span_id": self.trace.span_id if self.trace else None,
             "ms": {name: round(ms, 2) for name, ms in self.stages().items()},
         }
-        if self.work is not None:
+        if self.images:
+            failed = sum(one.problem is not None for one in self.images)
+            fields |= {"images": len(self.images), "images_failed": failed}
+        if (macs := self.macs) is not None:
             fields |= {
-                "pixels": self.work.pixels,
-                "macs_dense": self.work.macs_dense,
-                "macs_executed": self.work.macs_executed,
+                "pixels": sum(one.work.pixels for one in self.inferences if one.work is not None),
+                "macs_dense": macs[0],
+                "macs_executed": macs[1],
                 "macs_saved_ratio": round(self.saved_ratio or 0.0, 6),
             }
         return {name: value for name, value in fields.items() if value is not None}

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pixeltier.service.api import several
 from pixeltier.service.api.context import Context
-from pixeltier.service.api.inference import Admission, receive
+from pixeltier.service.api.inference import Admission, receive, run_all, until_disconnect
 from pixeltier.service.api.negotiate import accept_of
 from pixeltier.service.api.openapi import INFERENCE_PROBLEMS, image_body
 from pixeltier.service.api.parameters import documented, query_of, read
@@ -25,13 +26,19 @@ def _endpoint(shown: JsonRepresentation) -> Callable[[Request, Context], Awaitab
         given = read(request, spec)
         record = record_of(request)
         record.task = spec.task
-        with context.access.admit(request) as client:
-            admission = Admission(context, client, record)
-            inference, image = await receive(
-                request, admission, given, lambda options: shown.settle(options, accept)
+        with context.access.admit(request) as visit:
+            images = await receive(
+                request,
+                Admission(context, visit, record),
+                given,
+                lambda options, many: shown.settle(options, accept, many),
             )
-            answer = await inference.run(request, image)
-        return await shown.respond(answer, record, context.catalogue)
+            if len(images) == 1:
+                answer = await until_disconnect(request, images[0].inference.run(images[0].image))
+                return await shown.respond(answer, record, context.catalogue)
+            outcomes = await until_disconnect(request, run_all(images, record))
+        named = [(one.name, outcome) for one, outcome in zip(images, outcomes, strict=True)]
+        return await several.respond(shown, named, record, context.catalogue, accept)
 
     return endpoint
 
@@ -45,6 +52,6 @@ for _shown in REPRESENTATIONS.values():
         summary=_shown.spec.summary,
         description=_shown.spec.description,
         response_class=Response,
-        responses={200: _shown.response(), **INFERENCE_PROBLEMS},
+        responses={200: several.described(_shown), **INFERENCE_PROBLEMS},
         openapi_extra=documented(_shown.spec) | image_body(query_of(_shown.spec)),
     )

@@ -14,12 +14,12 @@ from starlette.responses import Response
 from pixeltier.service.api import tensors
 from pixeltier.service.api.body import read_bytes
 from pixeltier.service.api.context import AppContext, Context
-from pixeltier.service.api.inference import Admission, Inference
+from pixeltier.service.api.inference import Admission, Inference, Submission, run_all, until_disconnect
 from pixeltier.service.api.open_inference_options import read_options
 from pixeltier.service.api.open_inference_schemas import OUTPUTS, ErrorDocument, InferDocument, ServerDocument
-from pixeltier.service.api.parameters import defaults
+from pixeltier.service.api.parameters import Options, defaults
 from pixeltier.service.api.served_model import ServedModel, ServedVersion, refuse_query
-from pixeltier.service.api.tensors import JSON_OVERHEAD, InferRequest, TensorError
+from pixeltier.service.api.tensors import JSON_OVERHEAD, InferRequest, TensorError, stacked
 from pixeltier.service.problems import Problem, ProblemError
 from pixeltier.service.task_specs.registry import SPECS, AnyTaskSpec
 from pixeltier.service.task_specs.spec import importance_tensor
@@ -89,18 +89,18 @@ _INFER: dict[str, Any] = {
 HeaderLength = Annotated[str | None, Header()]
 
 
-@router.post("/v2/models/{model}/infer", summary="Run a model on one image", **_INFER)
+@router.post("/v2/models/{model}/infer", summary="Run a model on images", **_INFER)
 async def infer(
     task: ServedModel,
     request: Request,
     context: Context,
     inference_header_content_length: HeaderLength = None,
 ) -> Response:
-    """One BYTES tensor `image` of shape [1]; `parameters` are those of the query of /v1."""
+    """One BYTES tensor `image` of shape [N], a compressed image each; `parameters` are those of the query of /v1."""
     return await _admitted(request, context, task, inference_header_content_length)
 
 
-@router.post("/v2/models/{model}/versions/{version}/infer", summary="Run a version on one image", **_INFER)
+@router.post("/v2/models/{model}/versions/{version}/infer", summary="Run a version on images", **_INFER)
 async def infer_version(
     task: ServedVersion,
     request: Request,
@@ -114,8 +114,8 @@ async def infer_version(
 async def _admitted(request: Request, context: AppContext, task: Task, header_length: str | None) -> Response:
     record = record_of(request)
     record.task = task
-    with context.access.admit(request) as client:
-        return await _infer(request, Admission(context, client, record), SPECS[task], header_length)
+    with context.access.admit(request) as visit:
+        return await _infer(request, Admission(context, visit, record), SPECS[task], header_length)
 
 
 async def _infer(
@@ -126,31 +126,66 @@ async def _infer(
     body = await Inference(admission, spec, defaults(spec)).in_time(read_bytes(request, limit))
     try:
         if len(body) > OFF_LOOP_BYTES:
-            asked, image = await asyncio.to_thread(tensors.parse, body, header_length)
+            asked, images = await asyncio.to_thread(tensors.parse, body, header_length)
         else:
-            asked, image = tensors.parse(body, header_length)
+            asked, images = tensors.parse(body, header_length)
         _check(asked, spec, context)
     except TensorError as error:
         raise ProblemError(Problem.VALIDATION, str(error)) from error
     options, protocol = read_options(spec, asked, request)
     enough = spec.naming(options.own, tensors.classification_count(asked))
-    inference = Inference(admission, spec, options.model_copy(update={"own": enough}))
-    inference.check()
-    answer = await inference.run(request, image)
+    settled = options.model_copy(update={"own": enough})
+    answers = await _run(request, admission, spec, settled, images)
     outputs = tensors.select(
         asked,
-        _tensors(spec, answer, options.own, context),
+        stacked([_tensors(spec, answer, options.own, context) for answer in answers]),
         binary_by_default=protocol.binary_data_output,
-        classify=lambda output, count: _classification(spec, answer, output, count, context),
+        classify=lambda output, count: stacked(
+            [[_classification(spec, answer, output, count, context)] for answer in answers]
+        )[0],
     )
     document = {
         "model_name": spec.task.value,
         "model_version": context.catalogue.models[spec.task].version,
         **({} if asked.id is None else {"id": asked.id}),
-        "parameters": _parameters(inference.record),
+        "parameters": _parameters(admission.record),
     }
     content, headers = await asyncio.to_thread(tensors.compose, document, outputs)
     return Response(content, headers=headers)
+
+
+async def _run(
+    request: Request, admission: Admission, spec: AnyTaskSpec, options: Options, images: list[bytes]
+) -> list[RequestAnswer]:
+    """Every image's answer. The protocol has no errors of elements: the first problem is the request's.
+
+    Raises:
+        ProblemError: of an image, which it names where there are several.
+    """
+    settings = admission.context.settings
+    if len(images) > settings.max_images:
+        detail = f"the tensor holds {len(images)} images and the limit is {settings.max_images}"
+        raise ProblemError(Problem.VALIDATION, detail)
+    admission.visit.add(len(images) - 1)
+    if len(images) == 1:
+        inference = Inference(admission, spec, options)
+        inference.check()
+        return [await until_disconnect(request, inference.run(images[0]))]
+    submissions = [
+        Submission(Inference(admission.of_image(), spec, options), f"image {place}", image)
+        for place, image in enumerate(images)
+    ]
+    submissions[0].inference.check()
+    answers = []
+    for one, outcome in zip(
+        submissions, await until_disconnect(request, run_all(submissions, admission.record)), strict=True
+    ):
+        if isinstance(outcome, ProblemError):
+            raise ProblemError(
+                outcome.problem, f"{one.name}: {outcome.detail}", retry_after_s=outcome.retry_after_s
+            ) from outcome
+        answers.append(outcome)
+    return answers
 
 
 def _check(asked: InferRequest, spec: AnyTaskSpec, context: AppContext) -> None:
@@ -179,15 +214,15 @@ def _classification(
 
 
 def _parameters(record: RequestRecord) -> dict[str, Any]:
-    work = record.work
-    if work is None:
+    macs, work = record.macs, record.work
+    if macs is None:
         raise ValueError("the record has no work yet")
     return {
         "tier": record.tier,
         "tier_effective": record.tier_effective,
-        "threshold": work.threshold,
-        "macs_dense": work.macs_dense,
-        "macs_executed": work.macs_executed,
+        **({} if work is None else {"threshold": work.threshold}),
+        "macs_dense": macs[0],
+        "macs_executed": macs[1],
         "macs_saved_ratio": round(record.saved_ratio or 0.0, 6),
         **({} if record.predicted_ms is None else {"predicted_ms": round(record.predicted_ms, 3)}),
         "total_ms": round(record.elapsed_ms, 3),
