@@ -92,7 +92,7 @@ async def test_an_image_may_hold_line_breaks_and_dashes(client: httpx.AsyncClien
         b"\r\n--XY\r\nx",
         bytes(range(256)) * 300,
     ):
-        assert parse(form(part("file", content)), b"XYZ").file == content
+        assert [file.content for file in parse(form(part("file", content)), b"XYZ").files] == [content]
         assert parse(form(part("file", content), part("tier", b"fast")), b"XYZ").fields == {"tier": "fast"}
 
 
@@ -196,7 +196,6 @@ async def test_every_parameter_may_be_a_field(client: httpx.AsyncClient) -> None
         ([("tier", "fast"), ("tier", "exact")], "form.tier", "twice"),
         ([("tier", "fast"), ("tier", "fast")], "form.tier", "twice"),
         ([("tier", "fast"), ("threshold", "0.5")], "threshold", "not both"),
-        ([("file", "more")], "form.file", "twice"),
     ],
 )
 async def test_what_is_wrong_with_a_field_is_told_by_name(
@@ -207,12 +206,6 @@ async def test_what_is_wrong_with_a_field_is_told_by_name(
     document = await _validation(answer)
     assert document["errors"][0]["field"] == field
     assert said in document["errors"][0]["message"]
-
-
-async def test_two_files_are_one_too_many(client: httpx.AsyncClient) -> None:
-    files = [("file", ("a.png", IMAGE)), ("file", ("b.png", png(3, 3)))]
-    document = await _validation(await client.post("/v1/classify", files=files))
-    assert document["errors"][0]["field"] == "form.file"
 
 
 async def test_an_unknown_tier_of_a_form_lists_the_known(client: httpx.AsyncClient) -> None:

@@ -107,7 +107,7 @@ def _output(name: str, **parameters: Any) -> dict[str, Any]:
     [
         ({"inputs": []}, 422, "inputs"),
         ({"inputs": [{"name": "image", "shape": [1], "datatype": "FP32", "data": [1]}]}, 422, "BYTES"),
-        ({"inputs": [{"name": "image", "shape": [2], "datatype": "BYTES", "data": ["", ""]}]}, 422, "shape"),
+        ({"inputs": [{"name": "image", "shape": [2], "datatype": "BYTES", "data": [""]}]}, 422, "shape"),
         ({"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["%%"]}]}, 422, "input image"),
         ({"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [[1]]}]}, 422, "base64"),
         ({"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "parameters": LONGER}]}, 422, "fit"),
@@ -331,7 +331,7 @@ def _answers(client: Any) -> dict[str, Callable[[], None]]:
     def config() -> None:
         found = client.get_model_config("classify")
         assert found == client.get_model_config("classify", "7")
-        assert found["input"] == [{"name": "image", "data_type": "TYPE_STRING", "dims": [1]}]
+        assert found["input"] == [{"name": "image", "data_type": "TYPE_STRING", "dims": [-1]}]
         assert {"name": "probabilities", "data_type": "TYPE_FP32", "dims": [1, -1]} in found["output"]
         assert found["max_batch_size"] == 0
 

@@ -115,7 +115,10 @@ async def _admitted(request: Request, context: AppContext, task: Task, header_le
     record = record_of(request)
     record.task = task
     with context.access.admit(request) as visit:
-        return await _infer(request, Admission(context, visit, record), SPECS[task], header_length)
+        try:
+            return await _infer(request, Admission(context, visit, record), SPECS[task], header_length)
+        except TensorError as error:
+            raise ProblemError(Problem.VALIDATION, str(error)) from error
 
 
 async def _infer(
@@ -124,14 +127,11 @@ async def _infer(
     context = admission.context
     limit = context.settings.max_body_bytes * 4 // 3 + JSON_OVERHEAD
     body = await Inference(admission, spec, defaults(spec)).in_time(read_bytes(request, limit))
-    try:
-        if len(body) > OFF_LOOP_BYTES:
-            asked, images = await asyncio.to_thread(tensors.parse, body, header_length)
-        else:
-            asked, images = tensors.parse(body, header_length)
-        _check(asked, spec, context)
-    except TensorError as error:
-        raise ProblemError(Problem.VALIDATION, str(error)) from error
+    if len(body) > OFF_LOOP_BYTES:
+        asked, images = await asyncio.to_thread(tensors.parse, body, header_length)
+    else:
+        asked, images = tensors.parse(body, header_length)
+    _check(asked, spec, context)
     options, protocol = read_options(spec, asked, request)
     enough = spec.naming(options.own, tensors.classification_count(asked))
     settled = options.model_copy(update={"own": enough})
