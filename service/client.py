@@ -7,9 +7,10 @@
 import asyncio
 import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 
@@ -33,6 +34,8 @@ __all__ = [
     "UpscaleOptions",
     "Upscaled",
 ]
+
+Answer = TypeVar("Answer")
 
 Image = bytes | Path
 """Compressed bytes, or a file that holds them."""
@@ -109,6 +112,35 @@ class _Base:
         response = await self._connection.ask("POST", route, attempts, headers, content=body, params=query)
         return answers.checked(response)
 
+    async def _post_many(
+        self, route: str, images: Sequence[Image], parameters: dict[str, Any], trace: dict[str, str]
+    ) -> httpx.Response:
+        attempts = self._attempts()
+        query = {name: str(value) for name, value in parameters.items() if value is not None}
+        files = [("file", await asyncio.to_thread(_file, image)) for image in images]
+        headers = {"Accept": answers.MIXED, **trace}
+        response = await self._connection.ask("POST", route, attempts, headers, files=files, params=query)
+        return answers.checked(response)
+
+    async def _outcomes(
+        self,
+        route: str,
+        images: Sequence[Image],
+        read: Callable[[httpx.Response], Answer],
+        parameters: dict[str, Any],
+        trace: dict[str, str],
+    ) -> list[Answer | PixeltierError]:
+        if len(images) > 1:
+            return answers.outcomes(await self._post_many(route, images, parameters, trace), read)
+        found: list[Answer | PixeltierError] = []
+        for image in images:
+            body = (await asyncio.to_thread(_file, image))[1]
+            try:
+                found.append(read(await self._post(route, body, self._attempts(), parameters, trace)))
+            except PixeltierError as error:
+                found.append(error)
+        return found
+
     async def _check_ready(self, at_most_s: float = math.inf) -> None:
         attempts = Attempts(min(self._timeout_s, at_most_s), retries=0)
         answers.check_ready(await self._connection.send("GET", "/readyz", attempts))
@@ -146,6 +178,22 @@ class Client(_Base):
     def upscale(self, image: Image, **options: Unpack[UpscaleOptions]) -> Upscaled:
         """Enlarge an image four times, at a tier or threshold, within a budget (see docs/api.md)."""
         return answers.upscaled(self._blocking_post("/v1/super-resolve", image, **options))
+
+    def classify_many(
+        self, images: Sequence[Image], **options: Unpack[ClassifyOptions]
+    ) -> list[Classification | PixeltierError]:
+        """Several images in one request, each with its answer or its own error; the service says how many it takes."""
+        return background_loop.run(
+            self._outcomes("/v1/classify", images, answers.classification, {**options}, _trace_headers())
+        )
+
+    def upscale_many(
+        self, images: Sequence[Image], **options: Unpack[UpscaleOptions]
+    ) -> list[Upscaled | PixeltierError]:
+        """As `classify_many`; all answers are held in memory."""
+        return background_loop.run(
+            self._outcomes("/v1/super-resolve", images, answers.upscaled, {**options}, _trace_headers())
+        )
 
     def check_ready(self) -> None:
         """Raise PixeltierError unless the service takes work now: `not-ready`, or why it cannot be asked."""
@@ -189,6 +237,22 @@ class AsyncClient(_Base):
         """Enlarge an image four times, at a tier or threshold, within a budget (see docs/api.md)."""
         return answers.upscaled(await self._send("/v1/super-resolve", image, **options))
 
+    async def classify_many(
+        self, images: Sequence[Image], **options: Unpack[ClassifyOptions]
+    ) -> list[Classification | PixeltierError]:
+        """Several images in one request, each with its answer or its own error; the service says how many it takes."""
+        return await self._outcomes(
+            "/v1/classify", images, answers.classification, {**options}, _trace_headers()
+        )
+
+    async def upscale_many(
+        self, images: Sequence[Image], **options: Unpack[UpscaleOptions]
+    ) -> list[Upscaled | PixeltierError]:
+        """As `classify_many`; all answers are held in memory."""
+        return await self._outcomes(
+            "/v1/super-resolve", images, answers.upscaled, {**options}, _trace_headers()
+        )
+
     async def check_ready(self) -> None:
         """Raise PixeltierError unless the service takes work now: `not-ready`, or why it cannot be asked."""
         await self._check_ready()
@@ -205,6 +269,11 @@ class AsyncClient(_Base):
         attempts = self._attempts()
         body = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
         return await self._post(route, body, attempts, parameters, _trace_headers())
+
+
+def _file(image: Image) -> tuple[str, bytes]:
+    """A name and the bytes of an image."""
+    return (image.name, image.read_bytes()) if isinstance(image, Path) else ("image", image)
 
 
 def _trace_headers() -> dict[str, str]:

@@ -1,13 +1,22 @@
 """What the service answers, and how it is told from what anything between may answer instead."""
 
-from collections.abc import Iterator
+import email
+import email.message
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from pixeltier.service.connection.errors import UNEXPECTED, PixeltierError
+
+MIXED = "multipart/mixed"
+
+_SHARED = ("X-Request-Id", "X-Config-Version", "X-Model-Version")
+"""What the answer to several images says once."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,44 @@ def upscaled(response: httpx.Response) -> Upscaled:
     if not media_type.startswith("image/"):
         raise _unexpected(response)
     return Upscaled(response.content, media_type, _cost(response))
+
+
+def parts(response: httpx.Response) -> list[httpx.Response]:
+    """The answers to several images, each as if it had come alone; raises PixeltierError.
+
+    What the whole answer says (request, table and model) stands in each of them, too.
+    """
+    message = email.message.Message()
+    message["Content-Type"] = checked(response).headers.get("Content-Type", "")
+    boundary = message.get_boundary()
+    if message.get_content_type() != MIXED or not boundary:
+        raise _unexpected(response)
+    shared = {name: response.headers[name] for name in _SHARED if name in response.headers}
+    found = []
+    with _expected(response):
+        for part in (b"\r\n" + response.content).split(f"\r\n--{boundary}".encode())[1:-1]:
+            head, _, body = part.partition(b"\r\n\r\n")
+            headers = email.message_from_bytes(head.lstrip(b"\r\n"))
+            status = int(headers["X-Status"])
+            found.append(
+                httpx.Response(
+                    status, headers=shared | dict(headers.items()), content=body, request=response.request
+                )
+            )
+    return found
+
+
+def outcomes(
+    response: httpx.Response, read: Callable[[httpx.Response], Answer]
+) -> list[Answer | PixeltierError]:
+    """The answers to several images, each read as if it had come alone; raises PixeltierError for all of them."""
+    found: list[Answer | PixeltierError] = []
+    for part in parts(response):
+        try:
+            found.append(read(part))
+        except PixeltierError as error:
+            found.append(error)
+    return found
 
 
 def check_ready(response: httpx.Response) -> None:

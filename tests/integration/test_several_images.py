@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pixeltier.service.api.access import new_key
+from pixeltier.service.client import AsyncClient, Classification, PixeltierError, Upscaled
 from tests.images import opened, png
 from tests.integration.fakes import SLOW, fake_app, running
 
@@ -177,3 +178,33 @@ async def test_a_tensor_with_a_bad_image_names_it(client: httpx.AsyncClient) -> 
     answer = await client.post("/v2/models/classify/infer", json={"inputs": [tensor]})
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("undecodable-image: image 1:")
+
+
+async def test_the_client_reads_each_image_as_if_it_had_come_alone(tmp_path: Path) -> None:
+    paths = []
+    for name, image in IMAGES:
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(image)
+    app = fake_app()
+    async with (
+        running(app),
+        AsyncClient("http://test", transport=httpx.ASGITransport(app)) as pixeltier,
+    ):
+        first, broken, last = await pixeltier.classify_many(paths, threshold=0.5, top_k=2)
+        assert isinstance(first, Classification)
+        assert isinstance(broken, PixeltierError)
+        assert isinstance(last, Classification)
+        assert (broken.status, broken.type) == (422, "undecodable-image")
+        alone = await pixeltier.classify(paths[2], threshold=0.5, top_k=2)
+        assert last.predictions == alone.predictions
+        assert last.cost.macs_executed == alone.cost.macs_executed
+        enlarged = await pixeltier.upscale_many([paths[0], paths[2]], format="png")
+        assert [opened(one.body).size for one in enlarged if isinstance(one, Upscaled)] == [
+            (36, 20),
+            (48, 28),
+        ]
+        assert await pixeltier.classify_many([]) == []
+        (only,) = await pixeltier.classify_many([paths[1]])
+        assert isinstance(only, PixeltierError)
+        with pytest.raises(PixeltierError, match="turbo"):
+            await pixeltier.classify_many(paths, tier="turbo")
