@@ -66,9 +66,16 @@ def main() -> None:
     body = options.body.read_bytes()
     job: Job
     if options.task == "classify":
-        job = ClassifyJob(body, options.threshold, 5, False, 10**8)
+        job = ClassifyJob(body=body, threshold=options.threshold, top_k=5, max_pixels=10**8)
     else:
-        job = SuperResolveJob(body, options.threshold, "png", 90, False, 10**8, 10**9)
+        job = SuperResolveJob(
+            body=body,
+            threshold=options.threshold,
+            format="png",
+            quality=90,
+            max_pixels=10**8,
+            max_output_pixels=10**9,
+        )
 
     def once() -> tuple[float, float]:
         started = time.perf_counter()

@@ -1,7 +1,7 @@
 """What crosses the pipe between the front process and a worker. Plain and free of torch and numpy."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pixeltier.service.tasks import Task
 
@@ -19,38 +19,37 @@ class CostLimits:
     active_share: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifyJob:
-    """Classify one compressed image, at this threshold or, within limits, the lowest one above it."""
+@dataclass(frozen=True, kw_only=True)
+class RequestJob:
+    """What a request asks for: one compressed image, at this threshold or, within limits, the lowest one above it."""
+
+    task: ClassVar[Task]
 
     body: bytes
     threshold: float
-    top_k: int
-    importance: bool
     max_pixels: int
+    importance: bool = False
     limits: CostLimits = CostLimits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyJob(RequestJob):
+    """Name the best classes."""
 
     task = Task.CLASSIFY
 
+    top_k: int
 
-@dataclass(frozen=True, slots=True)
-class SuperResolveJob:
-    """Enlarge one compressed image and compress the result; threshold and limits as of a ClassifyJob."""
 
-    body: bytes
-    threshold: float
-    format: OutputFormat
-    quality: int
-    importance: bool
-    max_pixels: int
-    max_output_pixels: int
-    limits: CostLimits = CostLimits()
+@dataclass(frozen=True, kw_only=True)
+class SuperResolveJob(RequestJob):
+    """Enlarge the image and compress the result."""
 
     task = Task.SUPER_RESOLVE
 
-
-RequestJob = ClassifyJob | SuperResolveJob
-"""What a request asks for."""
+    format: OutputFormat
+    quality: int
+    max_output_pixels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +105,29 @@ class ImportanceMap:
     values: list[list[float]]
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifyAnswer:
+@dataclass(frozen=True, kw_only=True)
+class RequestAnswer:
+    """What a request's job is answered with, where nothing is wrong."""
+
+    work: Work
+    importance: ImportanceMap | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyAnswer(RequestAnswer):
     """The best classes as (class number, probability), best first."""
 
-    work: Work
     predictions: list[tuple[int, float]]
-    importance: ImportanceMap | None
 
 
-@dataclass(frozen=True, slots=True)
-class SuperResolveAnswer:
+@dataclass(frozen=True, kw_only=True)
+class SuperResolveAnswer(RequestAnswer):
     """A compressed image of exactly four times the size."""
 
-    work: Work
     body: bytes
     format: OutputFormat
     width: int
     height: int
-    importance: ImportanceMap | None
-
-
-RequestAnswer = ClassifyAnswer | SuperResolveAnswer
-"""What a request's job is answered with, where nothing is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

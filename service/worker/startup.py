@@ -86,7 +86,7 @@ class JobRunner:
 
     def execute(self, jobs: tuple[Job, ...]) -> list[Answer]:
         """Do jobs in order; one's failure is no other's."""
-        from pixeltier.service.worker.jobs import do
+        from pixeltier.service.worker.runners import do
 
         try:
             return do(self._engine, jobs)
@@ -109,7 +109,7 @@ def open_runner(spec: Spec) -> tuple[JobRunner, Ready]:
     else:
         engine = spec.engine(spec.weights_dir)
     engine.set_threads(spec.threads)
-    from pixeltier.service.worker.self_check import self_check
+    from pixeltier.service.worker.runners import self_check
 
     self_check(engine)
     took_ms = (time.perf_counter() - started) * 1000.0

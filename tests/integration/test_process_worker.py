@@ -22,8 +22,10 @@ async def test_large_images_cross_whole() -> None:
     ready = await worker.start()
     assert ready.pid == worker.pid
     body = noise(800)
-    enlarge = SuperResolveJob(body, 0.5, "png", 90, False, 10**8, 10**9)
-    name = ClassifyJob(body, 0.5, 3, False, 10**8)
+    enlarge = SuperResolveJob(
+        body=body, threshold=0.5, format="png", quality=90, max_pixels=10**8, max_output_pixels=10**9
+    )
+    name = ClassifyJob(body=body, threshold=0.5, top_k=3, max_pixels=10**8)
     try:
         futures = [worker.submit((enlarge,)), worker.submit((name, name)), worker.submit((name,))]
         (enlarged,), both, (one,) = await asyncio.gather(*futures)

@@ -27,7 +27,7 @@ from pixeltier.service import catalogue
 from pixeltier.service.command_line.main import main
 from pixeltier.service.tasks import Task
 from pixeltier.service.worker import engine
-from pixeltier.service.worker.self_check import self_check
+from pixeltier.service.worker.runners import self_check
 from tests.images import photo
 from tests.unit.models.networks import as_images, card_of, classification
 

@@ -14,7 +14,7 @@ SIZES = st.sampled_from([0, 1, 1000, frames.BESIDE_BYTES - 1, frames.BESIDE_BYTE
 
 
 def job(size: int, mark: int = 0) -> ClassifyJob:
-    return ClassifyJob(bytes([mark % 256]) * size, 0.5, mark, False, 10)
+    return ClassifyJob(body=bytes([mark % 256]) * size, threshold=0.5, top_k=mark, max_pixels=10)
 
 
 @settings(max_examples=25, deadline=None)

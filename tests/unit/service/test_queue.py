@@ -11,8 +11,10 @@ from pixeltier.service.pool.queue import URGENCY_STEP_S, AdmissionQueue, Entry
 from pixeltier.service.work.messages import ClassifyJob, SuperResolveJob
 from pixeltier.service.work.pool import Request
 
-JOB = ClassifyJob(b"", 0.5, 5, False, 1)
-ENLARGE = SuperResolveJob(b"", 0.5, "png", 90, False, 1, 16)
+JOB = ClassifyJob(body=b"", threshold=0.5, top_k=5, max_pixels=1)
+ENLARGE = SuperResolveJob(
+    body=b"", threshold=0.5, format="png", quality=90, max_pixels=1, max_output_pixels=16
+)
 
 
 def _entry(enqueued: float = 0, deadline: float = 30, urgency: int = 3, cost: float = 10) -> Entry:

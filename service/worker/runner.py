@@ -1,0 +1,101 @@
+"""What a worker must know of a task, and what all tasks share of it."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from pixeltier.models import budgets
+from pixeltier.models.budgets import Budget
+from pixeltier.service.tasks import Task
+from pixeltier.service.work.messages import (
+    Answer,
+    CompareAnswer,
+    CompareJob,
+    CostLimits,
+    ImportanceMap,
+    RequestJob,
+    Timings,
+    Work,
+)
+from pixeltier.service.worker.interface import Engine, Floats, Outcome
+
+Job = TypeVar("Job", bound=RequestJob)
+Result = TypeVar("Result", bound=Outcome)
+
+
+class Runner(ABC, Generic[Job]):
+    """One task in a worker. A subclass does its jobs; `runners.RUNNERS` lists them."""
+
+    task: ClassVar[Task]
+
+    @abstractmethod
+    def run(self, engine: Engine, jobs: Sequence[Job]) -> list[Answer]:
+        """Decode, infer, encode, each stage timed; a rejected image is an answer. Several jobs only where the task's
+        description says `batched`.
+        """
+
+    @abstractmethod
+    def compare(self, engine: Engine, job: CompareJob) -> CompareAnswer:
+        """Run an image at the served and at the candidate threshold.
+
+        Raises:
+            ImageRejectedError: the image is at fault.
+        """
+
+    @abstractmethod
+    def check(self, engine: Engine) -> None:
+        """Prove on a synthetic image, sparse and exact, that the model works; also pays every first-call cost.
+
+        Raises:
+            RuntimeError: says which number is wrong.
+        """
+
+
+def work_of(outcome: Outcome, pixels: int, *, decode_ms: float, encode_ms: float) -> Work:
+    """What an image cost, as plain numbers."""
+    return Work(
+        threshold=float(outcome.threshold),
+        macs_dense=int(outcome.macs_dense),
+        macs_executed=int(outcome.macs_executed),
+        active_share=float(outcome.active_share),
+        pixels=pixels,
+        timings=Timings(decode_ms, float(outcome.importance_ms), float(outcome.infer_ms), encode_ms),
+        macs_curve=outcome.macs_curve,
+        importance_histogram=budgets.histogram(outcome.importance),
+    )
+
+
+def budget_of(limits: CostLimits) -> Budget:
+    """Limits as the engine takes them."""
+    return Budget(limits.macs_ratio, limits.target_macs, limits.active_share)
+
+
+def importance_of(values: Floats) -> ImportanceMap:
+    """A map as plain numbers."""
+    height, width = values.shape
+    # Nine decimals keep float32 values apart: whoever compares them to a threshold finds the cells that ran.
+    rounded = np.round(values.astype(np.float64), 9).tolist()
+    return ImportanceMap(int(height), int(width), rounded)
+
+
+def feasible(outcome: Result | budgets.Infeasible) -> Result:
+    """The outcome of a job without a budget, which cannot be missed."""
+    if isinstance(outcome, budgets.Infeasible):
+        raise RuntimeError("a budget that nobody set was missed")
+    return outcome
+
+
+def ms_since(started: float) -> float:
+    """Milliseconds since a `time.perf_counter()`."""
+    return (time.perf_counter() - started) * 1000.0
+
+
+def ramp() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """A synthetic photo, uint8 [224, 224, 3]."""
+    side = np.linspace(0, 255, 224, dtype=np.uint8)
+    return np.stack(
+        [np.tile(side, (224, 1)), np.tile(side[:, None], (1, 224)), np.full((224, 224), 128, np.uint8)], 2
+    )

@@ -1,0 +1,117 @@
+"""Super-resolve jobs in a worker."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from pixeltier.models import budgets
+from pixeltier.models.budgets import UNLIMITED
+from pixeltier.models.evaluation.metrics import luma, psnr, ssim
+from pixeltier.service.tasks import SCALE, Task
+from pixeltier.service.work.messages import (
+    Answer,
+    CompareAnswer,
+    CompareJob,
+    Infeasible,
+    Rejected,
+    SuperResolveAnswer,
+    SuperResolveJob,
+)
+from pixeltier.service.worker.decode import ImageRejectedError, decode
+from pixeltier.service.worker.encode import check_output, encode
+from pixeltier.service.worker.interface import Engine
+from pixeltier.service.worker.runner import (
+    Runner,
+    budget_of,
+    feasible,
+    importance_of,
+    ms_since,
+    ramp,
+    work_of,
+)
+from pixeltier.service.worker.transparency import visible_colours
+
+MOST_PSNR_DB = 100.0
+"""Stands for the infinite PSNR of equal images, so that means stay finite."""
+
+SSIM_LEAST_SIDE = 11
+"""SSIM's window: smaller results have none."""
+
+CHECK_SIZES = ((24, 32), (64, 64))
+
+
+class SuperResolveRunner(Runner[SuperResolveJob]):
+    """See the module."""
+
+    task = Task.SUPER_RESOLVE
+
+    def run(self, engine: Engine, jobs: Sequence[SuperResolveJob]) -> list[Answer]:
+        """See Runner."""
+        return [self._answer(engine, job) for job in jobs]
+
+    def _answer(self, engine: Engine, job: SuperResolveJob) -> Answer:
+        try:
+            return self._enlarge(engine, job)
+        except ImageRejectedError as error:
+            return Rejected(error.kind, error.detail)
+
+    def _enlarge(self, engine: Engine, job: SuperResolveJob) -> Answer:
+        started = time.perf_counter()
+        decoded = decode(job.body, max_pixels=job.max_pixels)
+        width, height = decoded.rgb.size
+        check_output(SCALE * width, SCALE * height, job.format, job.max_output_pixels)
+        pixels = np.array(visible_colours(decoded), dtype=np.uint8)  # a copy: torch warns of read-only views
+        decode_ms = ms_since(started)
+        result = engine.upscale(pixels, job.threshold, budget_of(job.limits))
+        if isinstance(result, budgets.Infeasible):
+            return Infeasible(result.macs_least, result.macs_dense)
+        started = time.perf_counter()
+        if result.image.shape != (SCALE * height, SCALE * width, 3):
+            raise RuntimeError(f"{width}x{height} came back as {result.image.shape}")
+        body = encode(result.image, decoded, job.format, job.quality)
+        importance = importance_of(result.importance) if job.importance else None
+        work = work_of(result, decoded.pixels, decode_ms=decode_ms, encode_ms=ms_since(started))
+        return SuperResolveAnswer(
+            work=work,
+            importance=importance,
+            body=body,
+            format=job.format,
+            width=SCALE * width,
+            height=SCALE * height,
+        )
+
+    def compare(self, engine: Engine, job: CompareJob) -> CompareAnswer:
+        """See Runner."""
+        pixels = np.array(visible_colours(decode(job.body, max_pixels=job.max_pixels)), dtype=np.uint8)
+        served, candidate = (
+            feasible(engine.upscale(pixels, threshold, UNLIMITED))
+            for threshold in (job.served, job.candidate)
+        )
+        first, second = luma(served.image, shave=0), luma(candidate.image, shave=0)
+        return CompareAnswer(
+            agrees=None,
+            psnr_db=min(MOST_PSNR_DB, psnr(first, second)),
+            ssim=ssim(first, second) if min(first.shape) >= SSIM_LEAST_SIDE else None,
+            macs_dense=int(served.macs_dense),
+            macs_served=int(served.macs_executed),
+            macs_candidate=int(candidate.macs_executed),
+        )
+
+    def check(self, engine: Engine) -> None:
+        """See Runner."""
+        photo = ramp()
+        for height, width in CHECK_SIZES:
+            part = np.ascontiguousarray(photo[:height, :width])
+            for threshold in (0.0, 0.5):
+                enlarged = feasible(engine.upscale(part, threshold, UNLIMITED))
+                if enlarged.image.shape != (SCALE * height, SCALE * width, 3):
+                    raise RuntimeError(
+                        f"self-check: super-resolve of {height}x{width} gives {enlarged.image.shape}"
+                    )
+                # A sane model keeps the mean: broken kernels and weights do not.
+                drift = abs(float(enlarged.image.mean()) - float(part.mean()))
+                if drift > 24.0:
+                    raise RuntimeError(
+                        f"self-check: super-resolve at {threshold} moves the mean by {drift:.0f} of 255"
+                    )
