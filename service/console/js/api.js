@@ -40,11 +40,7 @@ export async function readiness() {
  * @param {{tier?: string, threshold?: number}} quality
  */
 export async function run(task, image, quality, { signal, format = "png" } = {}) {
-  const query = new URLSearchParams({ include: "importance" });
-  if (quality.tier !== undefined) query.set("tier", quality.tier);
-  else query.set("threshold", String(quality.threshold));
-  if (task === "super-resolve") query.set("format", format);
-  const { body } = await askJson(`v1/${task}?${query}`, {
+  const { body } = await askJson(`v1/${task}?${queryOf(task, quality, format)}`, {
     method: "POST",
     body: image,
     signal,
@@ -52,6 +48,38 @@ export async function run(task, image, quality, { signal, format = "png" } = {})
     headers: { "Content-Type": "application/octet-stream", Accept: "application/json" },
   });
   return answerOf(task, body);
+}
+
+/**
+ * Run one task on several images in one request; each has its answer or the words of its problem.
+ * @param {{name: string, blob: Blob}[]} images at least two, or one that is asked for alone
+ */
+export async function runSeveral(task, images, quality, { signal }) {
+  if (images.length === 1) {
+    try {
+      return [{ answer: await run(task, images[0].blob, quality, { signal }), problem: null }];
+    } catch (error) {
+      if (!(error instanceof Problem) || error.passing) throw error;
+      return [{ answer: null, problem: error.detail }];
+    }
+  }
+  const form = new FormData();
+  for (const { name, blob } of images) form.append("file", blob, name);
+  const query = queryOf(task, quality, "png");
+  const options = { method: "POST", body: form, signal, secret: secret("key"), headers: { Accept: "application/json" } };
+  const { body } = await askJson(`v1/${task}?${query}`, options);
+  if (!Array.isArray(body.images) || body.images.length !== images.length) throw notUnderstood("the answer does not tell of each image");
+  return body.images.map(({ result, problem }) =>
+    result ? { answer: answerOf(task, result), problem: null } : { answer: null, problem: String(problem?.detail ?? "failed") },
+  );
+}
+
+function queryOf(task, quality, format) {
+  const query = new URLSearchParams({ include: "importance" });
+  if (quality.tier !== undefined) query.set("tier", quality.tier);
+  else query.set("threshold", String(quality.threshold));
+  if (task === "super-resolve") query.set("format", format);
+  return query;
 }
 
 function answerOf(task, body) {

@@ -12,15 +12,20 @@ const SAMPLES = [
 
 /**
  * @param {(blob: Blob, name: string) => void} take
+ * @param {(files: File[]) => void} takeSeveral two or more
  * @param {(error: Error) => void} failed
  * @param {() => boolean} active whether this view is on
  */
-export function createIntake(take, failed, active) {
-  const input = el("input", { type: "file", accept: TYPES, class: "visually-hidden", tabindex: "-1", "aria-label": "Image file" });
+export function createIntake(take, takeSeveral, failed, active) {
+  const takeAll = (files) => {
+    if (files.length > 1) takeSeveral(files);
+    else if (files.length) take(files[0], files[0].name);
+  };
+  const input = el("input", { type: "file", accept: TYPES, multiple: true, class: "visually-hidden", tabindex: "-1", "aria-label": "Image file" });
   input.addEventListener("change", () => {
-    const [file] = input.files;
+    const files = [...input.files];
     input.value = "";
-    if (file) take(file, file.name);
+    takeAll(files);
   });
   const pick = () => input.click();
 
@@ -60,8 +65,7 @@ export function createIntake(take, failed, active) {
     light(false);
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    const [file] = event.dataTransfer.files;
-    if (file) take(file, file.name);
+    takeAll([...event.dataTransfer.files]);
   });
 
   const samplePictures = SAMPLES.map((one) =>
@@ -81,7 +85,7 @@ export function createIntake(take, failed, active) {
       "div",
       { class: "welcome-text" },
       el("h2", {}, "Compute only where it matters"),
-      el("p", { class: "soft" }, "Drop a photo here, paste one, or choose a file. You will see which parts of it the model computes, what that saves, and what it costs in quality."),
+      el("p", { class: "soft" }, "Drop photos here, paste one, or choose files. You will see which parts of it the model computes, what that saves, and what it costs in quality."),
     ),
     el("div", { class: "welcome-actions" }, el("button", { type: "button", class: "primary", id: "pick", on: { click: pick } }, "Choose an image"), samplePictures),
     el("p", { class: "small soft" }, "JPEG, PNG or WebP. It is sent to this service only, and not kept."),

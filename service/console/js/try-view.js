@@ -16,6 +16,7 @@ import { draw, isLarge, PART_SIDE, payload, region, takeIn } from "./picture.js"
 import { predictionsPanel } from "./predictions.js";
 import { Problem } from "./problem.js";
 import { withRetry } from "./retry.js";
+import { createStrip } from "./strip.js";
 import { createThresholdSlider } from "./threshold-slider.js";
 
 const EXACT = "exact"; // what threshold 0 is called beside a tier, whatever the table calls it
@@ -31,7 +32,8 @@ export function startTry(root, active) {
   const progress = el("div", { class: "progress", "aria-hidden": "true" });
   const compare = createCompare();
   const slider = createThresholdSlider(preview, (threshold) => setQuality({ threshold }));
-  const intake = createIntake(take, fail, active);
+  const strip = createStrip(take, place);
+  const intake = createIntake(takeOne, takeSeveral, fail, active);
   const taskChoice = choices("Task", Object.entries(TASKS), state.task, setTask);
   const tierPlace = el("div", { class: "tier-place" });
   const overlayChoice = choices("Overlay", [["none", "Plain"], ["heat", "Importance"], ["cells", "Cells"]], state.overlay, setOverlay, { small: true });
@@ -57,7 +59,7 @@ export function startTry(root, active) {
     el("aside", { class: "card side" }, results),
   );
   const sourceBar = el("div", { class: "source-bar", hidden: true }, another, sampleButtons, partChoice.node, fileName);
-  fill(root, el("div", { class: "toolbar" }, taskChoice.node, tierPlace), notes, intake.welcome, sourceBar, progress, work, intake.input);
+  fill(root, el("div", { class: "toolbar" }, taskChoice.node, tierPlace), notes, intake.welcome, sourceBar, strip.node, progress, work, intake.input);
 
   loadTable();
   return {
@@ -76,7 +78,7 @@ export function startTry(root, active) {
         state.quality = { tier: tierOf(table.default) ? table.default : table.tiers[0].name };
       }
       showTiers();
-      if (changed && state.picture) refresh();
+      if (changed) refreshAll();
     } catch (error) {
       fail(error, loadTable);
     }
@@ -106,13 +108,13 @@ export function startTry(root, active) {
   function setTask(task) {
     state.task = task;
     if (state.table) showTiers();
-    if (state.picture) refresh();
+    refreshAll();
   }
 
   function setQuality(quality) {
     state.quality = quality;
     showTiers();
-    if (state.picture) refresh();
+    refreshAll();
   }
 
   function setPart(part) {
@@ -128,6 +130,16 @@ export function startTry(root, active) {
   function setAgainst(against) {
     state.against = against;
     if (state.shown) showBefore();
+  }
+
+  function takeOne(blob, name) {
+    strip.clear();
+    return take(blob, name);
+  }
+
+  function takeSeveral(files) {
+    strip.show(files);
+    strip.refresh(state.task, state.quality);
   }
 
   async function take(blob, name) {
@@ -147,6 +159,11 @@ export function startTry(root, active) {
     fill(fileName, el("b", {}, name), size ? ` ${size}` : "");
     compare.setSplit(50);
     refresh();
+  }
+
+  function refreshAll() {
+    if (state.picture) refresh();
+    strip.refresh(state.task, state.quality);
   }
 
   /** Ask for the chosen quality, then for exact, one after the other: neither slows the other's clock. */

@@ -76,6 +76,30 @@ def test_drop_and_paste(page: Any) -> None:
     done(page)
 
 
+def test_several_images_are_a_strip_of_outcomes(page: Any) -> None:
+    files = [("cat.jpg", CAT), ("broken.png", b"no image"), ("part.png", cropped(90, 60))]
+    page.get_by_label("Image file").set_input_files(
+        [{"name": name, "mimeType": "image/png", "buffer": body} for name, body in files]
+    )
+    strip = page.get_by_role("list", name="Images").get_by_role("button")
+    expect(strip).to_have_count(3)
+    done(page)
+    expect(strip.nth(0)).to_contain_text("% saved")
+    expect(strip.nth(1)).to_contain_text("this is no JPEG, PNG or WebP image")
+    expect(strip.nth(2)).to_contain_text("% saved")
+    expect(strip.nth(0)).to_have_attribute("aria-pressed", "true")
+    strip.nth(2).click()
+    expect(page.locator(".file-name")).to_contain_text("part.png 90 × 60")
+    done(page)
+    before = strip.nth(0).inner_text()
+    page.get_by_text("exact", exact=True).first.click()
+    done(page)
+    expect(strip.nth(0)).not_to_contain_text("…")
+    assert strip.nth(0).inner_text() != before
+    page.get_by_role("button", name="Cat").first.click()
+    expect(page.get_by_role("list", name="Images")).to_be_hidden()
+
+
 @pytest.mark.parametrize(
     ("task", "size"), [("classify", (131, 90)), ("super-resolve", (64, 48)), ("super-resolve", (37, 53))]
 )
