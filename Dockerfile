@@ -12,6 +12,8 @@ FROM ${BUILD_IMAGE} AS build
 ARG VARIANT
 # Empty: the default index, whose wheels for x86 Linux bring CUDA along (three gigabytes nobody needs on a CPU).
 ARG TORCH_INDEX=
+# Of pyproject.toml, with commas between: ray for deploy/ray, otel for traces.
+ARG EXTRAS=
 ENV DEBIAN_FRONTEND=noninteractive \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -33,7 +35,7 @@ COPY distribution distribution
 COPY native native
 COPY models models
 COPY service service
-RUN pip install --constraint constraints.txt --no-build-isolation . \
+RUN pip install --constraint constraints.txt --no-build-isolation ".${EXTRAS:+[$EXTRAS]}" \
  && pip uninstall --yes scikit-build-core cmake ninja setuptools \
  && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" \
  && rm -rf torch/include torch/share torch/test \

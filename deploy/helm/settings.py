@@ -20,7 +20,7 @@ ANY: dict[str, Any] = {"type": ["string", "integer", "number", "boolean"]}
 def schema() -> str:
     """The text of the schema with the settings of this version in it; nothing else in it is changed."""
     document = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    names = sorted(Settings.model_fields.keys() - CHARTS_OWN) + ["isa"]
+    names = [*sorted(Settings.model_fields.keys() - CHARTS_OWN), "isa"]
     document["properties"]["settings"]["properties"] = {PREFIX + name.upper(): ANY for name in names}
     return json.dumps(document, indent=2) + "\n"
 

