@@ -1,7 +1,7 @@
 """Helm in a process of its own: its library brings Go's runtime, which would keep signals from the tests.
 
-Reads {"action": "lint", "package" or "template", "chart", "values", "name", "namespace", "folder"}, writes {"lint": [...]},
-{"archive": "path"}, {"files": {...}} or {"refused": "why"}; JSON both.
+Reads {"action": "lint", "package" or "template", "chart", "values", "name", "namespace", "folder"}, writes
+{"lint": [...]}, {"archive": "path"}, {"files": {...}} or {"refused": "why"}; JSON both.
 """
 
 import json
