@@ -4,8 +4,8 @@ python deploy/helm/settings.py        # writes them into deploy/helm/pixeltier/v
 """
 
 import json
+import re
 from pathlib import Path
-from typing import Any
 
 from pixeltier.service.configuration.settings import PREFIX, Settings
 
@@ -14,7 +14,7 @@ SCHEMA = Path(__file__).with_name("pixeltier") / "values.schema.json"
 CHARTS_OWN = frozenset(
     {"admin_token_file", "api_keys_file", "device", "host", "port", "state_dir", "tiers_file", "uds"}
 )
-ANY: dict[str, Any] = {"type": ["string", "integer", "number", "boolean"]}
+ANY = {"$ref": "#/definitions/setting"}
 
 
 def schema() -> str:
@@ -22,7 +22,10 @@ def schema() -> str:
     document = json.loads(SCHEMA.read_text(encoding="utf-8"))
     names = [*sorted(Settings.model_fields.keys() - CHARTS_OWN), "isa"]
     document["properties"]["settings"]["properties"] = {PREFIX + name.upper(): ANY for name in names}
-    return json.dumps(document, indent=2) + "\n"
+    text = json.dumps(document, indent=2) + "\n"
+    return re.sub(
+        r'\{\s*("\$ref": "\S+")\s*\}', r"{\1}", text
+    )  # a reference on a line, as a person writes it
 
 
 if __name__ == "__main__":
