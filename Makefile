@@ -1,5 +1,5 @@
 # make serve · make test · make lint · make bench · make pictures · make screenshots · make docs · make image-test · make ray-test
-# make audit · make sbom · make fuzz · make stack · make dashboards-picture
+# make wheel · make audit · make sbom · make fuzz · make stack · make dashboards-picture
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ NAMESPACE := build/namespace/pixeltier
 NATIVE := $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cmake' -o -name '*.in' -o -name CMakeLists.txt)
 
 .PHONY: stack dashboards-picture
-.PHONY: docs image-test ray-test audit sbom fuzz
+.PHONY: docs image-test ray-test wheel audit sbom fuzz
 .PHONY: serve test lint format bench pictures screenshots sanitize clean
 
 serve: $(VENV)/.built
@@ -71,6 +71,14 @@ image-test: $(VENV)/.developing
 ray-test: $(VENV)/.developing
 	$(BIN)/python -m pytest tests/ray_serve
 
+# In dist: the wheels of client and service, and the source distribution of both (docs/deployment.md, "Wheels").
+wheel: $(VENV)/.wheeling
+	rm -rf build/wheel dist/pixeltier*
+	mkdir -p dist
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(BIN)/python distribution/wheels.py build/wheel/*.whl dist
+	$(BIN)/python -c "from scikit_build_core.build import build_sdist; build_sdist('dist')"
+
 # Known vulnerabilities of what constraints.txt pins; asks a public database. FUZZ_SECONDS: of each target.
 audit: $(VENV)/.auditing
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
@@ -98,6 +106,10 @@ $(VENV)/.built: constraints.txt pyproject.toml $(NATIVE)
 
 $(VENV)/.developing: $(VENV)/.built
 	$(PIP) --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(VENV)/.wheeling: $(VENV)/.built
+	$(PIP) --no-build-isolation --editable '.[wheel]'
 	touch $@
 
 $(VENV)/.auditing: $(VENV)/.built

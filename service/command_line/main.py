@@ -6,6 +6,7 @@ process must never meet torch.
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import math
 import os
@@ -15,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from pixeltier.service import __version__
+from pixeltier.service.command_line.messages import FAILED, USAGE_ERROR, complain, one_line, refuse
 from pixeltier.service.command_line.tiers import add_tiers
 
-FAILED = 1
-USAGE_ERROR = 2
 UNREACHABLE = 3
 """`pixeltier health`: nobody answers there, or somebody else; 2 is reserved in image health checks."""
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+
+SERVICE_COMMANDS = ("serve", "key", "doctor", "evaluate", "train", "calibrate", "import-weights")
+"""Commands of `service_commands`, which the client's distribution does not hold."""
+
+INSTALL = "pip install 'pixeltier[serve]'"
 
 TRACEBACK_VARIABLE = "PIXELTIER_TRACEBACK"
 
@@ -48,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    parser = _parser(command=arguments[0] if arguments else "")
+    command = arguments[0] if arguments else ""
+    if command in SERVICE_COMMANDS and not _has_service():
+        return refuse(f"{command} needs the service, and only the client is installed: {INSTALL}")
+    parser = _parser(command=command)
     options = parser.parse_args(arguments)
     if not hasattr(options, "run"):
         parser.print_help()
@@ -56,26 +64,25 @@ def _run(arguments: list[str]) -> int:
     return int(options.run(options) or 0)
 
 
+def _has_service() -> bool:
+    """Whether the service is installed, or the client alone."""
+    return importlib.util.find_spec("pixeltier.service.server") is not None
+
+
 def _explain(error: Exception) -> int:
     from pixeltier.service.connection.errors import PixeltierError
     from pixeltier.service.connection.whereabouts import WhereaboutsError
 
     if isinstance(error, PixeltierError | WhereaboutsError):
-        _complain(str(error))
+        complain(str(error))
         return USAGE_ERROR if isinstance(error, WhereaboutsError) else FAILED
     if isinstance(error, OSError):
-        _complain(_system_error(error))
+        complain(_system_error(error))
         return FAILED
-    _complain(f"{type(error).__name__}: {error} ({TRACEBACK_VARIABLE}=1 shows where)")
+    if isinstance(error, ModuleNotFoundError) and not _has_service():
+        return refuse(f"this needs the service, and only the client is installed: {INSTALL}")
+    complain(f"{type(error).__name__}: {error} ({TRACEBACK_VARIABLE}=1 shows where)")
     return FAILED
-
-
-def _complain(message: str) -> None:
-    print(f"pixeltier: {_one_line(message)}", file=sys.stderr)
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
 
 
 def _system_error(error: OSError) -> str:
@@ -115,116 +122,18 @@ def _parser(*, command: str) -> argparse.ArgumentParser:
     parser = _Parser(prog="pixeltier", description="Compute only on the pixels that matter.")
     parser.add_argument("--version", action="version", version=f"pixeltier {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    _add_serve(commands)
-    _add_client_commands(commands)
-    add_tiers(commands, _add_connection)
-    key = commands.add_parser("key", help="make an API key, and its entry for the key file")
-    key.add_argument("name", help="whose key it is, for the log")
-    key.set_defaults(run=_key)
-    doctor = commands.add_parser("doctor", help="say what this machine has and what would run")
-    doctor.set_defaults(run=_doctor)
-    evaluate = commands.add_parser("evaluate", help="measure the models on a data set")
-    if command == "evaluate":
-        from pixeltier.models.evaluation.cli import add_commands
+    if _has_service():
+        from pixeltier.service.command_line import service_commands
 
-        add_commands(evaluate.add_subparsers(title="tasks", metavar="TASK", required=True), _tier_thresholds)
-    from pixeltier.models.training.cli import add_calibrate, add_import, add_train
-
-    add_train(commands)
-    add_calibrate(commands)
-    add_import(commands)
+        service_commands.add_serve(commands)
+        _add_client_commands(commands)
+        add_tiers(commands, _add_connection)
+        service_commands.add_others(commands, command=command)
+    else:
+        _add_client_commands(commands)
+        add_tiers(commands, _add_connection)
+        parser.epilog = f"With the service ({INSTALL}) come {', '.join(SERVICE_COMMANDS)}."
     return parser
-
-
-def _tier_thresholds(task: str) -> dict[str, float]:
-    from pixeltier.service.tasks import Task
-    from pixeltier.service.tiers.opening import packaged_thresholds
-
-    return packaged_thresholds(Task(task))
-
-
-# ---- serve -------------------------------------------------------------------------------------------
-
-
-def _add_serve(commands: Any) -> None:
-    from pixeltier.service.configuration.list_settings import is_list
-    from pixeltier.service.configuration.settings import Settings
-
-    serve = commands.add_parser(
-        "serve",
-        help="run the service",
-        description="Run the service. Every option is also an environment variable (--queue-limit: "
-        "PIXELTIER_QUEUE_LIMIT) and a key of the configuration file (queue_limit), strongest first.",
-    )
-    serve.add_argument("--config-file", type=Path, metavar="FILE", help="TOML file with settings")
-    serve.add_argument("--workers", type=int, default=1, metavar="1", help="refused above 1; see --slots")
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f" [{_spelled(field.default)}]"
-        serve.add_argument(
-            "--" + name.replace("_", "-"),
-            dest=f"setting_{name}",
-            metavar="VALUE",
-            action="append" if is_list(field.annotation) else "store",
-            help=f"{field.description}{default}".replace("%", "%%"),
-        )
-    serve.set_defaults(run=_serve)
-
-
-def _spelled(value: Any) -> str:
-    """A default as the command line spells it."""
-    from pixeltier.service.configuration.list_settings import is_list, joined
-
-    return joined(value) if is_list(type(value)) else str(value)
-
-
-def _settings_from(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        name.removeprefix("setting_"): ",".join(value) if isinstance(value, list) else value
-        for name, value in vars(options).items()
-        if name.startswith("setting_") and value is not None
-    }
-
-
-def _serve(options: argparse.Namespace) -> int:
-    from pixeltier.service.api.access import AccessFileError
-    from pixeltier.service.configuration import settings
-    from pixeltier.service.configuration.cpus import QuotaExceededError
-    from pixeltier.service.configuration.token_file import TokenFileError
-    from pixeltier.service.server.process_limits import ProcessLimitError
-    from pixeltier.service.tiers.schema import TierTableError
-    from pixeltier.service.work.pool import StartError
-
-    concurrency = os.environ.get("WEB_CONCURRENCY") or "1"
-    if options.workers > 1 or concurrency.strip() not in {"0", "1"}:
-        return _refuse(
-            "--workers above 1 is refused: one front process holds the queue and the metrics. "
-            "Use --slots for more worker processes, and more containers beyond one machine."
-        )
-    try:
-        effective = settings.load(_settings_from(options), config_file=options.config_file)
-        effective.shape()
-        from pixeltier.service.server.serve import serve
-
-        serve(effective)
-    except StartError as error:
-        return _refuse(str(error), FAILED)
-    except (
-        settings.ConfigurationError,
-        AccessFileError,
-        TokenFileError,
-        ProcessLimitError,
-        QuotaExceededError,
-        TierTableError,
-    ) as error:
-        return _refuse(str(error))
-    except FileNotFoundError as error:
-        return _refuse(f"a file is missing: {error}")
-    return 0
-
-
-def _refuse(message: str, status: int = USAGE_ERROR) -> int:
-    _complain(message)
-    return status
 
 
 # ---- client ------------------------------------------------------------------------------------------
@@ -319,12 +228,12 @@ def _health(options: argparse.Namespace) -> int:
             client.check_ready()
     except PixeltierError as error:
         if error.type == NOT_READY:
-            print(f"not ready: {_one_line(error.detail)}")
+            print(f"not ready: {one_line(error.detail)}")
             return FAILED
         said = (
             "cannot be reached" if error.type in {NOBODY, DEADLINE} else "does not answer as Pixeltier does"
         )
-        _complain(f"the service {said}: {error.detail}")
+        complain(f"the service {said}: {error.detail}")
         return UNREACHABLE
     print("ready")
     return 0
@@ -364,12 +273,12 @@ def _upscale(options: argparse.Namespace) -> int:
     from pixeltier.service.client import PixeltierError
 
     if options.output is not None and len(options.files) > 1 and not options.output.is_dir():
-        return _refuse(f"--output must be an existing folder for several files: {options.output}")
+        return refuse(f"--output must be an existing folder for several files: {options.output}")
     format_ = options.format or _format_of(options.output)
     targets = [_target(file, options.output, format_) for file in options.files]
     for target in targets:
         if targets.count(target) > 1:
-            return _refuse(f"several files would be written to {target}")
+            return refuse(f"several files would be written to {target}")
     failed = 0
     with _client(options) as client:
         for file, target in zip(_progress(options.files), targets, strict=True):
@@ -383,7 +292,7 @@ def _upscale(options: argparse.Namespace) -> int:
                 target.write_bytes(answer.body)
             except OSError as error:
                 failed += 1
-                _complain(f"{target}: cannot be written: {error.strerror or error}")
+                complain(f"{target}: cannot be written: {error.strerror or error}")
                 continue
             print(f"{file} -> {target}  ({_cost_text(answer.cost)})")
     return 1 if failed else 0
@@ -391,7 +300,7 @@ def _upscale(options: argparse.Namespace) -> int:
 
 def _complain_of(file: Path, error: Exception) -> None:
     reason = (error.strerror or error) if isinstance(error, OSError) else error
-    print(f"{_one_line(file)}: {_one_line(reason)}", file=sys.stderr)
+    print(f"{one_line(file)}: {one_line(reason)}", file=sys.stderr)
 
 
 def _format_of(output: Path | None) -> str:
@@ -408,25 +317,3 @@ def _target(file: Path, output: Path | None, format_: str) -> Path:
 
 def _cost_text(cost: Any) -> str:
     return f"tier {cost.tier_effective}, {100 * cost.macs_saved_ratio:.1f} % of the MACs saved"
-
-
-def _key(options: argparse.Namespace) -> int:
-    import re
-
-    from pixeltier.service.api.access import new_key
-
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", options.name):
-        return _refuse("a name is 1 to 64 letters, digits, dots, dashes or underscores")
-    token, stanza = new_key(options.name)
-    print(f"# The client's token, shown only now: {token}\n\n{stanza}", end="")
-    return 0
-
-
-# ---- doctor ------------------------------------------------------------------------------------------
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    del options
-    from pixeltier.service.command_line.doctor import examine
-
-    return examine()

@@ -1,35 +1,23 @@
 """Source distribution, wheel, empty environment: one package is added, and it serves from any directory."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.distribution.conftest import run
 from tests.e2e.conftest import serve
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "docs" / "samples" / "chelsea.jpg"
-SOURCE = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
-
-
-def _run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+SAMPLE = Path(__file__).parents[2] / "docs" / "samples" / "chelsea.jpg"
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip makes of the source distribution, without what it depends on; compiles for a minute or two."""
-    folder = tmp_path_factory.mktemp("dist")
+def installed(whole_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pip makes of the source distribution, without what it depends on."""
+    folder = tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    _run([sys.executable, "-c", SOURCE, str(folder)], ROOT)
-    (source,) = folder.glob("*.tar.gz")
-    _run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)], folder)
-    (wheel,) = folder.glob("*.whl")
-    _run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], folder)
+    run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(whole_wheel)], folder)
     return folder / "site"
 
 
@@ -57,7 +45,7 @@ def test_the_installed_package_serves(
     where = (
         "from pixeltier import native, service; print(service.__file__, native.__file__, native._C.__file__)"
     )
-    for path in _run([sys.executable, "-c", where], tmp_path).split():
+    for path in run([sys.executable, "-c", where], tmp_path).split():
         assert Path(path).is_relative_to(installed), path
     with serve(tmp_path / "log") as served:
         answer = httpx.post(f"{served.url}/v1/classify", content=SAMPLE.read_bytes(), timeout=60)
@@ -68,4 +56,4 @@ def test_the_installed_package_serves(
         assert enlarged.headers["content-type"] == "image/png"
         assert "<title>" in httpx.get(f"{served.url}/", follow_redirects=True).text
     client = "from pixeltier.client import Client; print(Client.__module__)"
-    assert _run([sys.executable, "-c", client], tmp_path).strip() == "pixeltier.service.client"
+    assert run([sys.executable, "-c", client], tmp_path).strip() == "pixeltier.service.client"

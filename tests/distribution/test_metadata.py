@@ -20,14 +20,6 @@ from pixeltier.models.cards import FILE_NAMES, load_card
 ROOT = Path(__file__).parents[2]
 NOTICE = (ROOT / "NOTICE").read_text(encoding="utf-8")
 
-BUILD = """
-import sys
-from scikit_build_core.build import build_sdist, build_wheel
-build_sdist(sys.argv[1])
-build_wheel(sys.argv[1], {"wheel.cmake": "false"})
-"""
-"""Without the extension, whose compilation takes minutes and adds one file of our own code."""
-
 CODE = (
     "*.py",
     "*.pyi",
@@ -44,16 +36,6 @@ CODE = (
 
 WITHOUT_TEXT = {"CC-BY-NC-4.0", "CC-PDM-1.0"}
 """Creative Commons asks for the link that NOTICE has, not for the text."""
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    made = subprocess.run(
-        [sys.executable, "-c", BUILD, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -34,14 +34,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(log: Path, port: int | None = None, **environment: str) -> Iterator[Served]:
+def serve(
+    log: Path, port: int | None = None, *, interpreter: str = sys.executable, **environment: str
+) -> Iterator[Served]:
     """Start the service as an operator would, wait until it is ready, end it with SIGTERM."""
     port = port or free_port()
     ours = {f"PIXELTIER_{name.upper()}": value for name, value in environment.items()}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIXELTIER_")}
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pixeltier.service.command_line", "serve", "--port", str(port)],
+            [interpreter, "-m", "pixeltier.service.command_line", "serve", "--port", str(port)],
             env=kept | {"PIXELTIER_DRAIN_DELAY_S": "0"} | ours,
             stderr=out,
             stdout=out,
