@@ -15,7 +15,7 @@ WITHOUT_EXTENSION = """
 import sys
 from scikit_build_core.build import build_sdist, build_wheel
 build_sdist(sys.argv[1])
-build_wheel(sys.argv[1], {"wheel.cmake": "false"})
+build_wheel(sys.argv[1], {"wheel.cmake": "false", "wheel.platlib": "true"})
 """
 """Its compilation takes minutes and adds one file of our own code."""
 

@@ -1,4 +1,4 @@
-"""Client alone and client with service, installed by pip into empty environments, from the wheels that are given away."""
+"""Client alone and client with service, installed by pip from the wheels into empty environments."""
 
 import re
 import subprocess
@@ -118,7 +118,7 @@ def test_the_client_stands_alone(client: Environment) -> None:
 
 def test_the_clients_help_says_what_is_there(client: Environment, both: Environment) -> None:
     alone, whole = client.succeed("pixeltier", "--help"), both.succeed("pixeltier", "--help")
-    commands = [set(re.findall(r"^    ([a-z-]+) ", text, re.MULTILINE)) for text in (alone, whole)]
+    commands = [set(re.findall(r"^ {4}([a-z-]+)(?: |$)", text, re.MULTILINE)) for text in (alone, whole)]
     assert commands[0] == {"health", "classify", "upscale", "tiers"}
     said = re.search(r"With the service \((.*?)\) come (.*)\.", " ".join(alone.split()))
     assert said is not None
@@ -160,7 +160,10 @@ def test_the_client_asks_a_running_service(client: Environment, served: Served, 
 
 
 def test_the_service_is_the_installed_one(both: Environment) -> None:
-    where = "from pixeltier import client, models, native, service; print(*(one.__file__ for one in (client, models, native, native._C, service)))"
+    where = (
+        "from pixeltier import client, models, native, service\n"
+        "print(*(one.__file__ for one in (client, models, native, native._C, service)))"
+    )
     for path in both.succeed("python", "-c", where).split():
         assert Path(path).is_relative_to(both.folder), path
     checked = both.pip("check")

@@ -152,14 +152,14 @@ def _changed(whole: Path, folder: Path, *, name: str = "", drop: str = "", add: 
 
 def test_a_file_of_the_client_that_is_gone_is_named(whole: Path, wheels: ModuleType, tmp_path: Path) -> None:
     lacking = _changed(whole, tmp_path, drop="pixeltier/service/client.py")
-    with pytest.raises(ValueError, match="lacks.*pixeltier/service/client.py"):
+    with pytest.raises(ValueError, match=r"lacks.*pixeltier/service/client\.py"):
         wheels.split(lacking, tmp_path / "parts")
     assert not (tmp_path / "parts").exists()
 
 
 def test_a_name_beside_the_package_is_refused(whole: Path, wheels: ModuleType, tmp_path: Path) -> None:
     leaking = _changed(whole, tmp_path, add="service/__init__.py")
-    with pytest.raises(ValueError, match=r"holds \['service/__init__.py'\]"):
+    with pytest.raises(ValueError, match=r"holds \['service/__init__\.py'\]"):
         wheels.split(leaking, tmp_path / "parts")
 
 
