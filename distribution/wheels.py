@@ -211,14 +211,20 @@ def _record(entries: Iterable[tuple[str, bytes]], record: str) -> bytes:
 
 
 def main() -> int:
-    """The command; prints both paths."""
+    """The command; prints both paths. Returns its exit status."""
     parser = argparse.ArgumentParser(description="Cut the wheel of the sources into client and service.")
     parser.add_argument("wheel", type=Path, help="built from the sources")
     parser.add_argument("folder", type=Path, help="where both go")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for path in split(repair(options.wheel, Path(folder)), options.folder):
-            print(path)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for path in split(repair(options.wheel, Path(folder)), options.folder):
+                print(path)
+    except subprocess.CalledProcessError as error:  # auditwheel said why
+        return int(error.returncode)
+    except (OSError, ValueError) as error:
+        print(f"wheels.py: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
