@@ -1,280 +1,109 @@
-"""Both models at every tier beside the dense networks in four engines, interleaved in one run.
+"""Both models at every tier, and their networks one by one, beside dense engines, interleaved in one run.
 
-    python -m benchmarks.models --json benchmarks/results/models.json
+    python -m benchmarks.models --photos PHOTOS --json benchmarks/results/models.json
 
-Ours goes from uint8 pixels to uint8 pixels or probabilities (importance, plan and composition included), the
-rivals from float tensor to float tensor. Every figure is a median over rounds in which each engine runs once.
+Tiers go from uint8 pixels to uint8 pixels or probabilities (importance, plan and composition included), rivals from
+float tensor to float tensor. Rivals compute the base network, the refinement network or both with the exact answer, on
+every cell. dtype `int8`: OpenVINO quantised by NNCF and ONNX Runtime's static QDQ model, both on --photos; ours
+computes in int8 where it has kernels for it and else in its best precision, which its rows name. dtype `best`: every
+engine in each precision that it has, all in one run. Every figure is a median over rounds in which each runs once.
 """
 
 import argparse
-import json
-import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
+from benchmarks.cases import DTYPES, PHOTO, Choice, classify_cases, resolve_cases
+from benchmarks.measured import BEST, NETWORKS, OURS, Row, merged, provenance, read, summary, table, write
 from benchmarks.pages import write_between
-from benchmarks.rivals import ENGINES, PlainResNet18, PlainSRResNet, prepare
-from pixeltier.models.budgets import Budget
-from pixeltier.models.checkpoints import load_classification, load_super_resolution
-from pixeltier.models.engine import Classifier, SuperResolver
-from pixeltier.models.evaluation.interleaved import Timed, interleaved
+from benchmarks.rivals import ENGINES
 from pixeltier.models.host_memory import keep_freed_memory
-from pixeltier.models.images import classify_input
-from pixeltier.models.inference.dense import frozen_copy
-from pixeltier.native import cpu_isa
-from pixeltier.service.tasks import Task
-from pixeltier.service.tiers.opening import packaged_thresholds
+from pixeltier.models.training.photos import find_photos
 
-PHOTO = Path(__file__).parents[1] / "docs/samples/astronaut.jpg"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SR_SIZES = [(64, 64), (128, 128), (270, 480)]
+SR_SIZES = [(64, 64), (128, 128), (480, 270)]
 BATCHES = [1, 8]
-BUDGETS = {"srresnet": (0.1,), "resnet18": (0.5, 0.3)}
-"""Shares of the dense MACs that are asked for beside the tiers: what saved MACs are worth at a stated saving."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured case; ms is the median, low and high the 10th and 90th percentile."""
+def main(**defaults: object) -> None:
+    """Run the cases asked for, print tables, write rows; what was measured so far is kept if the run is ended.
 
-    model: str
-    size: str
-    batch: int
-    threads: int
-    dtype: str
-    engine: str
-    tier: str | None
-    macs_saved: float
-    ms: float
-    low_ms: float
-    high_ms: float
-
-
-def main() -> None:
-    """Run the cases asked for, print a table, write rows; what was measured so far is kept if the run is ended."""
-    options = _options()
+    Args:
+        defaults: of options, other than this command's.
+    """
+    options = _options(defaults)
     keep_freed_memory()  # as a slot does; torch's own engines gain from it, too
-    rows = _kept(options)
+    rows = read(options.json) if options.merge and options.json and options.json.exists() else []
     for case in _cases(options):
-        measured = case()
-        rows = [row for row in rows if _case(row) != _case(measured[0])] + measured
-        rows.sort(key=_place)
+        rows = merged(rows, case())
         if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    print(f"\ninstruction set {cpu_isa()}, torch {torch.__version__}, photo {PHOTO.name}")
+            write(rows, options.json)
+    print(f"\n{provenance()}, photo {PHOTO.name}")
     print(table(rows))
+    print(f"\n{summary(rows)}")
     if options.plot:
         draw(rows, options.plot)
     if options.readme:
         write_between(options.readme, "models", summary(rows))
 
 
-def _kept(options: argparse.Namespace) -> list[Row]:
-    """With --merge the cases that the file has: engines are compared within a case, and each case is one run."""
-    if not (options.merge and options.json and options.json.exists()):
-        return []
-    return [Row(**row) for row in json.loads(options.json.read_text())]
-
-
-def _place(row: Row) -> tuple[str, int, str, int, int]:
-    """Where a row stands in the tables; rows of a case keep their order."""
-    width, height = row.size.split("x")
-    return row.model, -row.threads, row.dtype, row.batch, int(width) * int(height)
-
-
 def _cases(options: argparse.Namespace) -> Iterator[Callable[[], list[Row]]]:
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        for dtype in options.dtypes:
-            if "resnet18" in options.models:
-                for batch in options.batches:
-                    yield partial(_resnet18, batch, threads, dtype, options)
-            if "srresnet" in options.models:
-                for height, width in options.sizes:
-                    yield partial(_srresnet, height, width, threads, dtype, options)
+    photos = find_photos([options.photos]) if options.photos else []
+    spread = photos[:: max(1, len(photos) // options.photo_count)][: options.photo_count]
+    choice = Choice(options.engines, options.networks, options.seconds, spread, options.weights)
+    shapes: list[Iterator[Callable[[int, str], list[Row]]]] = []
+    if "resnet18" in options.models:
+        shapes.append(classify_cases(options.batches, choice))
+    if "srresnet" in options.models:
+        shapes.append(resolve_cases(options.sizes, choice))
+    for group in shapes:
+        for shape in group:  # INT8 models of a shape serve all its threads and dtypes
+            for threads in options.threads:
+                for dtype in options.dtypes:
+                    yield partial(_run, shape, threads, dtype)
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown; the last column compares with the fastest rival of the same case."""
-    lines = [
-        "| model | size | batch | threads | dtype | engine | tier | MACs saved | ms (10 - 90 %) "
-        "| fastest rival / this |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        rivals = [r.ms for r in rows if r.tier is None and _case(r) == _case(row)]
-        ratio = f"{min(rivals) / row.ms:.2f}" if rivals else ""
-        saved = "" if row.tier is None else f"{row.macs_saved:.1%}"
-        lines.append(
-            f"| {row.model} | {row.size} | {row.batch} | {row.threads} | {row.dtype} | {row.engine} "
-            f"| {row.tier or ''} | {saved} | {row.ms:.1f} ({row.low_ms:.1f} - {row.high_ms:.1f}) | {ratio} |"
-        )
-    return "\n".join(lines)
-
-
-def summary(rows: list[Row]) -> str:
-    """Markdown, one line a case: the fastest rival, then each tier: MACs saved, median, how much faster it is."""
-    lines = []
-    for name in dict.fromkeys(row.model for row in rows):
-        ours = [row for row in rows if row.model == name and row.tier]
-        columns = list(dict.fromkeys(row.tier for row in ours))
-        lines += [
-            f"| {name} | fastest dense engine | " + " | ".join(map(str, columns)) + " |",
-            "|---" * (len(columns) + 2) + "|",
-        ]
-        for case in dict.fromkeys(_case(row) for row in ours):
-            _, size, batch, threads, dtype = case
-            rivals = [row for row in rows if _case(row) == case and row.tier is None]
-            best = min(rivals, key=lambda row: row.ms, default=None)
-            cells = [f"{best.engine} {best.ms:.1f} ms" if best else ""]
-            by_tier = {row.tier: row for row in ours if _case(row) == case}
-            for column in columns:
-                row = by_tier[column]
-                ratio = f", **{best.ms / row.ms:.2f}x**" if best else ""
-                cells.append(f"{row.macs_saved:.0%}, {row.ms:.1f}{ratio}")
-            label = f"{size}, batch {batch}, {dtype}, {threads} thread{'s' * (threads > 1)}"
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines).rstrip()
+def _run(shape: Callable[[int, str], list[Row]], threads: int, dtype: str) -> list[Row]:
+    torch.set_num_threads(threads)
+    return shape(threads, dtype)
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Time against MACs saved, both relative to our exact tier, beside the ideal and the fastest rival."""
+    """Time against MACs saved, both relative to our exact tier, beside the ideal and the fastest dense refinement."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    cases = list(dict.fromkeys(_case(row) for row in rows))
     threads = max(row.threads for row in rows)
-    cases = [case for case in cases if case[3] == threads]
+    cases = list(dict.fromkeys(row.case for row in rows if row.threads == threads))
     names = list(dict.fromkeys(case[0] for case in cases))
     figure, axes = pyplot.subplots(1, len(names), figsize=(6 * len(names), 4.5), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         axis.plot([0, 1], [1, 0], color="0.6", linestyle="--", label="ideal: time falls with MACs")
         for case in (c for c in cases if c[0] == name):
-            ours = sorted(
-                (r for r in rows if _case(r) == case and r.tier is not None), key=lambda r: r.macs_saved
-            )
+            of_case = [row for row in rows if row.case == case]
+            ours = sorted((r for r in of_case if r.tier is not None), key=lambda r: r.macs_saved)
             exact = next(r.ms for r in ours if r.tier == "exact")
             label = f"{case[1]}, batch {case[2]}, {case[4]}"
             line = axis.plot(
                 [r.macs_saved for r in ours], [r.ms / exact for r in ours], marker="o", label=label
             )
-            rivals = [r.ms for r in rows if _case(r) == case and r.tier is None]
+            rivals = [r.ms for r in of_case if r.engine != OURS and r.network == "refinement"]
             if rivals:
                 axis.axhline(min(rivals) / exact, color=line[0].get_color(), linewidth=0.8, linestyle=":")
         axis.set(xlabel="MACs saved", ylabel="time / our exact tier's", title=f"{name}, {threads} threads")
-        axis.set(xlim=(-0.06, 1), ylim=(0, None))
-        axis.legend(fontsize=8, title="dotted: the fastest dense engine", title_fontsize=8)
+        axis.set(xlim=(-0.25, 1), ylim=(0, None))
+        axis.legend(fontsize=8, title="dotted: the fastest dense refinement network", title_fontsize=8)
         axis.grid(alpha=0.3)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
 
-def _case(row: Row) -> tuple[str, str, int, int, str]:
-    return row.model, row.size, row.batch, row.threads, row.dtype
-
-
-def _srresnet(height: int, width: int, threads: int, dtype: str, options: argparse.Namespace) -> list[Row]:
-    with Image.open(PHOTO) as image:
-        pixels = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
-    model, card = load_super_resolution()
-    resolver = SuperResolver(model, card, dtype)  # type: ignore[arg-type]
-    example = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float().contiguous() / 255
-    ours = {
-        tier: (lambda t=limit: resolver.upscale(pixels, t))
-        for tier, limit in _tiers(Task.SUPER_RESOLVE).items()
-    }
-    for ratio in BUDGETS["srresnet"]:
-        limit = Budget(ratio)
-        ours[f"macs <= {ratio}"] = lambda b=limit: resolver.upscale_within(pixels, 0.0, b)  # type: ignore[misc]
-    saved = {tier: run().macs_saved for tier, run in ours.items()}
-    network = frozen_copy(PlainSRResNet(model.refinement), torch.float32)
-    rivals = _rivals(network, example, dtype, threads, options)
-    return _measure("srresnet", f"{width}x{height}", 1, threads, dtype, ours, saved, rivals, options.seconds)
-
-
-def _resnet18(batch: int, threads: int, dtype: str, options: argparse.Namespace) -> list[Row]:
-    with Image.open(PHOTO) as image:
-        pixels = [classify_input(image.convert("RGB").rotate(3 * index)) for index in range(batch)]
-    model, card = load_classification()
-    classifier = Classifier(model, card, dtype)  # type: ignore[arg-type]
-    example = torch.randn(batch, 3, 224, 224)
-    ours = {
-        tier: (lambda t=limit: classifier.classify(pixels, [t] * batch))
-        for tier, limit in _tiers(Task.CLASSIFY).items()
-    }
-    for ratio in BUDGETS["resnet18"]:
-        limits = [Budget(ratio)] * batch
-        ours[f"macs <= {ratio}"] = lambda b=limits: classifier.classify_within(pixels, [0.0] * batch, b)  # type: ignore[misc]
-    saved = {}
-    for tier, run in ours.items():
-        results = run()
-        saved[tier] = 1 - sum(r.macs_executed for r in results) / sum(r.macs_dense for r in results)
-    network = frozen_copy(PlainResNet18(model.refinement), torch.float32)
-    rivals = _rivals(network, example, dtype, threads, options)
-    return _measure("resnet18", "224x224", batch, threads, dtype, ours, saved, rivals, options.seconds)
-
-
-def _rivals(
-    network: torch.nn.Module, example: torch.Tensor, dtype: str, threads: int, options: argparse.Namespace
-) -> dict[str, Timed]:
-    runs: dict[str, Timed] = {}
-    for engine in options.engines:
-        run = prepare(engine, network, example, DTYPES[dtype], threads)
-        if run is not None:
-            runs[engine] = lambda r=run: r(example)  # type: ignore[misc]
-    return runs
-
-
-def _measure(
-    model: str,
-    size: str,
-    batch: int,
-    threads: int,
-    dtype: str,
-    ours: dict[str, Timed],
-    saved: dict[str, float],
-    rivals: dict[str, Timed],
-    seconds: float,
-) -> list[Row]:
-    cases = [("pixeltier", tier, run) for tier, run in ours.items()]
-    cases += [(engine, None, run) for engine, run in rivals.items()]  # type: ignore[misc]
-    times = interleaved(
-        [run for _, _, run in cases], seconds, f"{model} {size} x{batch} {dtype} {threads} threads"
-    )
-    return [
-        Row(
-            model,
-            size,
-            batch,
-            threads,
-            dtype,
-            engine,
-            tier,
-            saved[tier] if tier else 0.0,
-            statistics.median(samples),
-            float(np.percentile(samples, 10)),
-            float(np.percentile(samples, 90)),
-        )
-        for (engine, tier, _), samples in zip(cases, times, strict=True)
-    ]
-
-
-def _tiers(task: Task) -> dict[str, float]:
-    return packaged_thresholds(task)
-
-
-def _options() -> argparse.Namespace:
+def _options(defaults: dict[str, object]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -284,21 +113,31 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--readme", type=Path, help="put the summary between this page's `models` marks")
     parser.add_argument("--plot", type=Path, help="draw time against MACs saved to this PNG")
-    parser.add_argument(
-        "--models", nargs="+", default=["resnet18", "srresnet"], choices=["resnet18", "srresnet"]
-    )
+    models = ["resnet18", "srresnet"]
+    parser.add_argument("--models", nargs="+", default=models, choices=models)
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=list(DTYPES))
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="all; without --photos fp32 and bf16")
     parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--sizes", nargs="+", type=_size, default=SR_SIZES, metavar="WxH")
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each case, at least five rounds")
-    return parser.parse_args()
+    parser.add_argument("--photos", type=Path, help="what INT8 rivals are calibrated on")
+    parser.add_argument("--photo-count", type=int, default=304, help="how many of them, spread over all")
+    parser.add_argument("--weights", type=Path, help="directory of weights and cards [the packaged ones]")
+    parser.set_defaults(**defaults)
+    options = parser.parse_args()
+    needs_photos = {"int8", BEST}
+    if options.dtypes is None:
+        options.dtypes = [dtype for dtype in DTYPES if options.photos or dtype not in needs_photos]
+    if needs_photos & set(options.dtypes) and not options.photos:
+        parser.error("int8 and best need --photos DIR: INT8 rivals are calibrated on photos")
+    return options
 
 
 def _size(text: str) -> tuple[int, int]:
     width, height = text.split("x")
-    return int(height), int(width)
+    return int(width), int(height)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.models import PHOTO
+from benchmarks.cases import PHOTO
 from benchmarks.pages import write_between
 from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.host_memory import keep_freed_memory

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pixeltier.models import counting
 from pixeltier.models.engine import Pixels
-from pixeltier.models.evaluation.engines import export, openvino_run, prepare_int8
+from pixeltier.models.evaluation.engines import export, first_output, openvino_run, prepare_int8
 from pixeltier.models.networks.classification import Classification, base_input, refinement_input
 from pixeltier.models.networks.efficientnet_lite import EfficientNetLite
 from pixeltier.models.networks.resnet18 import ResNet18, ResNet18Shape, fold_batch_norm
@@ -80,8 +80,7 @@ def dense_classifiers(
             if int8_photos:
                 photos = [reduced(photo, view) for photo in int8_photos]
                 run = prepare_int8(network, photos, threads)
-                assert run is not None
-                yield DenseClassifier(f"{name} {view} INT8", view, macs(view), _logits(run))
+                yield DenseClassifier(f"{name} {view} INT8", view, macs(view), first_output(run))
 
 
 class _Base(nn.Module):
@@ -119,7 +118,7 @@ def _plain_resnet18(path: Path, classes: int) -> _ResNet18:
 def _float(network: nn.Module, example: Tensor, threads: int) -> Callable[[Tensor], Tensor]:
     network = network.eval().requires_grad_(False)
     if _installed("openvino"):
-        return _logits(openvino_run(export(network, example), torch.float32, threads))
+        return first_output(openvino_run(export(network, example), torch.float32, threads))
 
     def run(x: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -127,11 +126,6 @@ def _float(network: nn.Module, example: Tensor, threads: int) -> Callable[[Tenso
             return logits
 
     return run
-
-
-def _logits(run: Callable[[Tensor], object]) -> Callable[[Tensor], Tensor]:
-    """OpenVINO's result, a mapping from outputs to arrays, as a tensor."""
-    return lambda x: torch.from_numpy(np.array(run(x)[0]))  # type: ignore[index]
 
 
 def _installed(module: str) -> bool:

@@ -1,7 +1,7 @@
-"""Dense networks in engines that one could pick instead: ONNX Runtime, OpenVINO, OpenVINO with INT8 by NNCF."""
+"""Dense networks in engines that one could pick instead: ONNX Runtime and OpenVINO, in float and quantised to INT8."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +34,22 @@ def onnxruntime_run(model: bytes, threads: int) -> Run:
     return lambda x: session.run(None, {name: x.numpy()})
 
 
-def prepare_int8(network: nn.Module, photos: list[Tensor], threads: int) -> Run | None:
-    """The network in OpenVINO, quantised by NNCF on photos like the inputs; None where NNCF is not installed."""
-    try:
-        import nncf
-    except ImportError:
-        return None
+def openvino_run(onnx: bytes, dtype: torch.dtype, threads: int, shape: tuple[int, ...] | None = None) -> Run:
+    """A network of one input, given as ONNX, in OpenVINO.
+
+    Args:
+        shape: of the input, where the file leaves it open.
+    """
     import openvino
 
-    network = channels_last(network.eval().requires_grad_(False))
-    model = openvino.Core().read_model(export(network, photos[0]), b"")
-    data = nncf.Dataset([photo.numpy() for photo in photos])
-    return _compile(nncf.quantize(model, data, subset_size=len(photos)), torch.float32, threads)
+    model = openvino.Core().read_model(onnx, b"")
+    if shape is not None:
+        model.reshape(list(shape))
+    return compile_openvino(model, dtype, threads)
 
 
-def openvino_run(onnx: bytes, dtype: torch.dtype, threads: int) -> Run:
-    """A network of one input, given as ONNX, in OpenVINO."""
-    import openvino
-
-    return _compile(openvino.Core().read_model(onnx, b""), dtype, threads)
-
-
-def _compile(model: Any, dtype: torch.dtype, threads: int) -> Run:
+def compile_openvino(model: Any, dtype: torch.dtype, threads: int) -> Run:
+    """A model of OpenVINO's; one that is quantised computes the rest of its layers in `dtype`."""
     import openvino
 
     settings = {
@@ -66,3 +60,70 @@ def _compile(model: Any, dtype: torch.dtype, threads: int) -> Run:
     compiled = openvino.Core().compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
     return lambda x: request.infer({0: np.ascontiguousarray(x.numpy())})
+
+
+def quantised_openvino(network: nn.Module, photos: Sequence[Tensor]) -> Any:
+    """The network as OpenVINO's model, quantised by NNCF after training on photos of the input's shape.
+
+    Raises:
+        ImportError: OpenVINO or NNCF is not installed.
+    """
+    import nncf
+    import openvino
+
+    network = channels_last(network.eval().requires_grad_(False))
+    model = openvino.Core().read_model(export(network, photos[0]), b"")
+    data = nncf.Dataset([photo.numpy() for photo in photos])
+    return nncf.quantize(model, data, subset_size=len(photos))
+
+
+def quantised_onnx(network: nn.Module, photos: Sequence[Tensor]) -> bytes:
+    """The network as a static QDQ model of ONNX Runtime's: bytes for features, weights per output channel.
+
+    Ranges are moving averages of the extremes on photos of the input's shape.
+
+    Raises:
+        ImportError: ONNX Runtime or onnx is not installed.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Photos(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._left: Iterator[Tensor] = iter(photos)
+
+        def get_next(self) -> dict[str, Any] | None:
+            photo = next(self._left, None)
+            return None if photo is None else {"x": photo.numpy()}
+
+    network = channels_last(network.eval().requires_grad_(False))
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
+        plain.write_bytes(export(network, photos[0]))
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)  # it would want sympy
+        quantize_static(
+            prepared,
+            quantised,
+            Photos(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"CalibMovingAverage": True},
+        )
+        return quantised.read_bytes()
+
+
+def prepare_int8(network: nn.Module, photos: Sequence[Tensor], threads: int) -> Run:
+    """The network in OpenVINO, quantised by NNCF on photos of the input's shape."""
+    return compile_openvino(quantised_openvino(network, photos), torch.float32, threads)
+
+
+def first_output(run: Run) -> Callable[[Tensor], Tensor]:
+    """An engine's first output as a tensor, whatever it gives."""
+
+    def tensor(x: Tensor) -> Tensor:
+        result = run(x)
+        return result if isinstance(result, Tensor) else torch.from_numpy(np.array(result[0]))
+
+    return tensor

@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -17,15 +17,22 @@ WAKE_BELOW = 0.2
 where the system puts two of them on one processor first, which is no engine's speed."""
 
 
-def interleaved(runs: Sequence[Timed], seconds: float, label: str) -> list[list[float]]:
-    """Milliseconds of each run; rounds in which every run has its turn, until the time is up (5 at least)."""
+class Sample(NamedTuple):
+    """Milliseconds of one run: by the clock, and of this process on all processors, which others disturb less."""
+
+    ms: float
+    cpu_ms: float
+
+
+def interleaved(runs: Sequence[Timed], seconds: float, label: str) -> list[list[Sample]]:
+    """The times of each run; rounds in which every run has its turn, until the time is up (5 at least)."""
     short = []
     for run in runs:
         run()
         start = time.perf_counter()
         run()
         short.append(time.perf_counter() - start < WAKE_BELOW)
-    times: list[list[float]] = [[] for _ in runs]
+    times: list[list[Sample]] = [[] for _ in runs]
     gc.collect()
     end = time.perf_counter() + seconds
     bar = tqdm(desc=label, unit="round")
@@ -34,9 +41,10 @@ def interleaved(runs: Sequence[Timed], seconds: float, label: str) -> list[list[
             time.sleep(PAUSE)
             if wakes:
                 run()
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             run()
-            samples.append(1000 * (time.perf_counter() - start))
+            ended, at_end = time.perf_counter(), time.process_time()
+            samples.append(Sample(1000 * (ended - start), 1000 * (at_end - used)))
         bar.update()
     bar.close()
     return times
