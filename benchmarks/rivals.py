@@ -16,8 +16,8 @@ from pixeltier.models.evaluation.engines import (
     quantised_onnx,
     quantised_openvino,
 )
+from pixeltier.models.evaluation.plain_networks import PlainEfficientNetLite, PlainESPAN, PlainRefinement
 from pixeltier.models.networks.classification import Classification, base_input, refinement_input
-from pixeltier.models.networks.espan import ESPAN
 from pixeltier.models.networks.layout import channels_last
 from pixeltier.models.networks.resnet18 import ResNet18
 from pixeltier.models.networks.srresnet import SRResNet
@@ -76,32 +76,6 @@ class PlainResNet18(nn.Module):
         return out
 
 
-class _Of(nn.Module):
-    """A network that takes RGB in [0, 1]."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-
-class ClassifierBase(_Of):
-    """The classifier's base alone: RGB in [0, 1] to logits."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] to [N, classes]."""
-        logits: Tensor = self.network(base_input(x))
-        return logits
-
-
-class ClassifierRefinement(_Of):
-    """ResNet-18 alone: RGB in [0, 1] to logits."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] to [N, classes]."""
-        logits: Tensor = self.network(refinement_input(x))
-        return logits
-
-
 class ExactClassifier(nn.Module):
     """Both networks on every cell, with the exact tier's answer: its shares of them are constants."""
 
@@ -123,28 +97,17 @@ class ExactClassifier(nn.Module):
         return self.base_weight * base.log_softmax(1) + self.refinement_weight * refined.log_softmax(1)
 
 
-class EnlargedImage(_Of):
-    """ESPAN's image alone, without the features."""
-
-    network: ESPAN
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] to [N, 3, 4H, 4W]."""
-        image: Tensor = self.network(x)[1]
-        return image
-
-
 def dense_networks(model: Classification | SuperResolution) -> dict[str, nn.Module]:
     """What rivals compute, on RGB in [0, 1]: the base, the refinement network, and both with the exact answer."""
     model = copy.deepcopy(model).float().eval().requires_grad_(False)
     if isinstance(model, Classification):
-        refinement: nn.Module = ClassifierRefinement(PlainResNet18(model.refinement))
+        refinement: nn.Module = PlainRefinement(PlainResNet18(model.refinement))
         return {
-            "base": ClassifierBase(model.base),
+            "base": PlainEfficientNetLite(model.base),
             "refinement": refinement,
             "both": ExactClassifier(model),
         }
-    return {"base": EnlargedImage(model.base), "refinement": PlainSRResNet(model.refinement), "both": model}
+    return {"base": PlainESPAN(model.base), "refinement": PlainSRResNet(model.refinement), "both": model}
 
 
 class Rivals:

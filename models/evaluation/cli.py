@@ -20,7 +20,12 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
         "super-resolve", help="PSNR and SSIM (luma, 4-pixel shave) on HR/ and LR_x4/"
     )
     resolve.add_argument("directory", type=Path, metavar="DIR", help="holds HR/ and LR_x4/")
-    resolve.add_argument("--teacher", type=Path, metavar="FILE.onnx", help="a x4 network to compare with")
+    resolve.add_argument(
+        "--teacher", type=Path, nargs="+", default=[], metavar="FILE.onnx", help="x4 networks to compare with"
+    )
+    resolve.add_argument(
+        "--rivals", action="store_true", help="also the base, ESPAN, alone in a dense engine"
+    )
     _add_common(resolve, "rank windows by the error that the exact output removes, at equal MACs")
     resolve.set_defaults(
         run=lambda options: _or_explain(_super_resolve, options, tier_thresholds("super-resolve"))
@@ -52,10 +57,12 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
         help="with --rivals: also OpenVINO INT8, quantised by NNCF on 300 photos below DIR",
     )
     classify.add_argument(
-        "--time",
-        type=float,
-        metavar="SECONDS",
-        help="also milliseconds of one photo, everything taking turns for so long",
+        "--efficientnet-lite",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="with --rivals: also EfficientNet-Lites of any size, in the public names",
     )
     _add_common(classify, "refine the images whose true class gains most by it, at equal MACs")
     classify.set_defaults(run=lambda options: _or_explain(_classify, options, tier_thresholds("classify")))
@@ -70,6 +77,12 @@ def _add_common(parser: argparse.ArgumentParser, oracle: str) -> None:
         help="a curve at these thresholds instead of the tiers",
     )
     parser.add_argument("--oracle", action="store_true", help=oracle)
+    parser.add_argument(
+        "--time",
+        type=float,
+        metavar="SECONDS",
+        help="also milliseconds of one image, everything taking turns for so long",
+    )
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.png", help="draw the curve: quality against MACs saved"
     )
@@ -116,22 +129,31 @@ def _or_explain(
 
 def _super_resolve(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:
     from pixeltier.models.engine import SuperResolver
-    from pixeltier.models.evaluation.rivals import OnnxRival
-    from pixeltier.models.evaluation.super_resolve import evaluate, low_resolution_images
+    from pixeltier.models.evaluation.super_resolve import base_alone, evaluate, low_resolution_images
+    from pixeltier.models.evaluation.timing import BASE_ALONE, IMAGES, spread, timed
 
     resolver = SuperResolver.load(options.weights, options.precision)
     if options.suggest_tiers is not None:
         costs = (resolver.cost(image) for image in low_resolution_images(options.directory))
         return _suggest("super-resolve", costs, options, tiers, options.directory.name)
-    teacher = None if options.teacher is None else OnnxRival(options.teacher)
-    found = evaluate(resolver, options.directory, _wanted(options, tiers), options.oracle, teacher)
+    dense = _dense_resolvers(options)
+    found = evaluate(resolver, options.directory, _wanted(options, tiers), options.oracle, dense)
+    if options.time is not None:
+        images = spread(list(low_resolution_images(options.directory)), IMAGES)
+        rivals = {
+            BASE_ALONE: lambda image: base_alone(resolver, image),
+            **{rival.name: rival for rival in dense},
+        }
+        found = timed(
+            found, lambda limit, image: resolver.upscale(image, limit), rivals, images, options.time
+        )
     return _report("super-resolve", resolver.card.version, options.directory.name, found, options)
 
 
 def _classify(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:
     from pixeltier.models.engine import Classifier
     from pixeltier.models.evaluation.classify import batches, evaluate, labelled_photos
-    from pixeltier.models.evaluation.timing import timed
+    from pixeltier.models.evaluation.timing import BASE_ALONE, PHOTOS, spread, timed
 
     photos, labels = labelled_photos(options.labels, options.images, options.split)
     classifier = Classifier.load(options.weights, options.precision)
@@ -141,7 +163,14 @@ def _classify(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:
     dense = _dense_classifiers(options) if options.rivals else []
     found = evaluate(classifier, photos, labels, _wanted(options, tiers), options.oracle, dense)
     if options.time is not None:
-        found = timed(found, classifier, photos, dense, options.time)
+        images = [image for batch in batches(spread(photos, PHOTOS)) for image in batch]
+        rivals = {
+            BASE_ALONE: lambda image: classifier.base_alone([image]),
+            **{rival.name: rival for rival in dense},
+        }
+        found = timed(
+            found, lambda limit, image: classifier.classify([image], [limit]), rivals, images, options.time
+        )
     loss = (
         _int8_loss(options, tiers, photos, labels) if options.update_card and classifier.card.int8 else None
     )
@@ -153,14 +182,27 @@ def _dense_classifiers(options: argparse.Namespace) -> list[Any]:
 
     from pixeltier.models.checkpoints import load_classification
     from pixeltier.models.evaluation.dense_classifiers import dense_classifiers
+    from pixeltier.models.evaluation.timing import spread
     from pixeltier.models.images import read_classify_input
     from pixeltier.models.training.photos import find_photos
 
     model, _ = load_classification(options.weights)
     paths = [] if options.int8_photos is None else find_photos([options.int8_photos])
-    chosen = paths[:: max(1, len(paths) // INT8_PHOTOS)][:INT8_PHOTOS]
+    chosen = spread(paths, INT8_PHOTOS)
     photos = [read_classify_input(path) for path in chosen]
-    return list(dense_classifiers(model, options.resnet18, photos, torch.get_num_threads()))
+    threads = torch.get_num_threads()
+    return list(dense_classifiers(model, options.resnet18, options.efficientnet_lite, photos, threads))
+
+
+def _dense_resolvers(options: argparse.Namespace) -> list[Any]:
+    from pixeltier.models import counting
+    from pixeltier.models.checkpoints import load_super_resolution
+    from pixeltier.models.evaluation.dense_resolvers import dense_resolvers
+
+    model, _ = load_super_resolution(options.weights)
+    shape = model.base.shape
+    macs = counting.espan(shape.channels, shape.blocks, shape.block_layers, shape.last_block_layers)
+    return list(dense_resolvers(model.base if options.rivals else None, macs, options.teacher))
 
 
 def _wanted(options: argparse.Namespace, tiers: Mapping[str, float]) -> list[tuple[str | None, float]]:

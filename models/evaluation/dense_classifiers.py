@@ -14,13 +14,32 @@ from torch import Tensor, nn
 from pixeltier.models import counting
 from pixeltier.models.engine import Pixels
 from pixeltier.models.evaluation.engines import export, first_output, openvino_run, prepare_int8
-from pixeltier.models.networks.classification import Classification, base_input, refinement_input
-from pixeltier.models.networks.efficientnet_lite import EfficientNetLite
+from pixeltier.models.evaluation.plain_networks import PlainEfficientNetLite, PlainRefinement
+from pixeltier.models.networks.classification import Classification
+from pixeltier.models.networks.efficientnet_lite import EfficientNetLite, EfficientNetLiteShape, from_public
 from pixeltier.models.networks.resnet18 import ResNet18, ResNet18Shape, fold_batch_norm
 from pixeltier.models.training.start import read_tensors
 
 VIEWS = (224, 192, 160, 128)
 BASE, RESNET18 = "EfficientNet-Lite0", "ResNet-18"
+
+
+@dataclass(frozen=True, slots=True)
+class LiteSize:
+    """An EfficientNet-Lite's scaling, and the side of the crop that it was trained on."""
+
+    width: float
+    depth: float
+    view: int
+
+
+LITE_SIZES = {
+    "EfficientNet-Lite0": LiteSize(1.0, 1.0, 224),
+    "EfficientNet-Lite1": LiteSize(1.0, 1.1, 240),
+    "EfficientNet-Lite2": LiteSize(1.1, 1.2, 260),
+    "EfficientNet-Lite3": LiteSize(1.2, 1.4, 280),
+    "EfficientNet-Lite4": LiteSize(1.4, 1.8, 300),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +69,19 @@ def reduced(image: Pixels, view: int) -> Tensor:
 
 
 def dense_classifiers(
-    model: Classification, resnet18: Path | None, int8_photos: Sequence[Pixels], threads: int
+    model: Classification,
+    resnet18: Path | None,
+    lites: Sequence[Path],
+    int8_photos: Sequence[Pixels],
+    threads: int,
 ) -> Iterator[DenseClassifier]:
-    """Rivals of a classifier: its base at each view and, with weights for it, a plain ResNet-18.
+    """Rivals of a classifier: its base at each view and, with weights for them, a plain ResNet-18 and larger bases.
 
     OpenVINO computes them where it is installed, else torch.
 
     Args:
         resnet18: torchvision's or timm's weights, of as many classes.
+        lites: weights of EfficientNet-Lites of any size; each also sees the crop enlarged to its own view.
         int8_photos: crops that NNCF quantises with; none of those that are evaluated. Empty: no INT8.
 
     Raises:
@@ -66,15 +90,19 @@ def dense_classifiers(
     """
     if int8_photos and not (_installed("openvino") and _installed("nncf")):
         raise ImportError("--int8-photos needs OpenVINO and NNCF: pip install 'pixeltier[bench]'")
-    networks: list[tuple[str, nn.Module, Callable[[int], int]]] = [
-        (BASE, _Base(model.base), lambda view: model.base.shape.macs(view, view))
+    classes = model.shape.classes
+    rivals: list[tuple[str, nn.Module, Callable[[int], int], tuple[int, ...]]] = [
+        (BASE, PlainEfficientNetLite(model.base), _lite_macs(model.base.shape), VIEWS)
     ]
     if resnet18 is not None:
-        classes = model.shape.classes
         plain = _plain_resnet18(resnet18, classes)
-        networks.append((RESNET18, plain, lambda view: counting.resnet18_dense(view, view, classes)))
-    for name, network, macs in networks:
-        for view in VIEWS:
+        rivals.append((RESNET18, plain, lambda view: counting.resnet18_dense(view, view, classes), VIEWS))
+    for path in lites:
+        name, lite = read_lite(path, classes)
+        views = tuple(dict.fromkeys((LITE_SIZES[name].view, *VIEWS)))
+        rivals.append((name, PlainEfficientNetLite(lite), _lite_macs(lite.shape), views))
+    for name, network, macs, views in rivals:
+        for view in views:
             example = torch.zeros(1, 3, view, view)
             yield DenseClassifier(f"{name} {view}", view, macs(view), _float(network, example, threads))
             if int8_photos:
@@ -83,27 +111,30 @@ def dense_classifiers(
                 yield DenseClassifier(f"{name} {view} INT8", view, macs(view), first_output(run))
 
 
-class _Base(nn.Module):
-    def __init__(self, network: EfficientNetLite) -> None:
-        super().__init__()
-        self.network = network
+def read_lite(path: Path, classes: int) -> tuple[str, EfficientNetLite]:
+    """The EfficientNet-Lite, of whichever size, that a file in the public names holds.
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(base_input(x))
-        return logits
+    Raises:
+        FileNotFoundError, ValueError: there is no file, or it is none of them.
+    """
+    state = read_tensors(path)
+    for name, size in LITE_SIZES.items():
+        shape = EfficientNetLiteShape(classes, size.width, size.depth)
+        try:
+            own = from_public(state, shape)
+        except ValueError:
+            continue
+        network = EfficientNetLite(shape)
+        network.load_state_dict(own)
+        return name, network
+    raise ValueError(f"{path} is no EfficientNet-Lite0 to 4 of {classes} classes")
 
 
-class _ResNet18(nn.Module):
-    def __init__(self, network: ResNet18) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(refinement_input(x))
-        return logits
+def _lite_macs(shape: EfficientNetLiteShape) -> Callable[[int], int]:
+    return lambda view: shape.macs(view, view)
 
 
-def _plain_resnet18(path: Path, classes: int) -> _ResNet18:
+def _plain_resnet18(path: Path, classes: int) -> PlainRefinement:
     state = read_tensors(path)
     if "bn1.weight" in state:
         state = fold_batch_norm(state)
@@ -112,7 +143,7 @@ def _plain_resnet18(path: Path, classes: int) -> _ResNet18:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{path} is not a ResNet-18 of {classes} classes: {error}") from error
-    return _ResNet18(network)
+    return PlainRefinement(network)
 
 
 def _float(network: nn.Module, example: Tensor, threads: int) -> Callable[[Tensor], Tensor]:

@@ -80,7 +80,7 @@ def quantised_openvino(network: nn.Module, photos: Sequence[Tensor]) -> Any:
 def quantised_onnx(network: nn.Module, photos: Sequence[Tensor]) -> bytes:
     """The network as a static QDQ model of ONNX Runtime's: bytes for features, weights per output channel.
 
-    Ranges are moving averages of the extremes on photos of the input's shape.
+    Ranges are the extremes over photos of the input's shape.
 
     Raises:
         ImportError: ONNX Runtime or onnx is not installed.
@@ -109,7 +109,6 @@ def quantised_onnx(network: nn.Module, photos: Sequence[Tensor]) -> bytes:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"CalibMovingAverage": True},
         )
         return quantised.read_bytes()
 

@@ -1,17 +1,13 @@
-"""What super-resolution is compared with: bicubic, published networks, an ONNX network of one's own."""
+"""What super-resolution is compared with besides networks that run: bicubic, published figures."""
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from pixeltier.models import counting
 from pixeltier.models.evaluation.metrics import Pixels
 from pixeltier.models.networks.srresnet import SCALE
-from pixeltier.models.training.photos import OnnxTeacher
 
 FSRCNN_MACS = (
     counting.conv_macs(1, 56, 5)
@@ -62,27 +58,3 @@ def bicubic(lr: Pixels) -> Pixels:
     height, width = lr.shape[:2]
     size = (SCALE * width, SCALE * height)
     return np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.BICUBIC))
-
-
-class OnnxRival:
-    """An x4 network in ONNX (input NCHW RGB in [0, 1]), with its MACs counted from its graph."""
-
-    def __init__(self, path: Path) -> None:
-        from pixeltier.models.evaluation.onnx_macs import OnnxGraph
-
-        self.name = path.stem
-        self._graph = OnnxGraph(path)
-        self._network = OnnxTeacher(path, torch.get_num_threads())
-        self.macs = lru_cache(maxsize=None)(self._graph.macs)
-
-    def __call__(self, lr: Pixels) -> Pixels:
-        """Upscale uint8 [h, w, 3] to [4h, 4w, 3].
-
-        Raises:
-            ValueError: the network enlarges by another factor.
-        """
-        image = self._network(lr)
-        wanted = (SCALE * lr.shape[0], SCALE * lr.shape[1], 3)
-        if image.shape != wanted:
-            raise ValueError(f"{self.name} turns {lr.shape} into {image.shape}: a x4 network gives {wanted}")
-        return image

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from pixeltier.models.budgets import threshold_within
 from pixeltier.models.engine import SuperResolution, SuperResolver
+from pixeltier.models.evaluation.dense_resolvers import DenseResolver
 from pixeltier.models.evaluation.metrics import SHAVE, Pixels, luma, psnr, ssim
 from pixeltier.models.evaluation.points import Evaluation, Point, Row, rows, stacked
 from pixeltier.models.evaluation.ranking import ranks
-from pixeltier.models.evaluation.rivals import OnnxRival, bicubic, published
+from pixeltier.models.evaluation.rivals import bicubic, published
 from pixeltier.models.networks.masks import pool_to_windows
 from pixeltier.models.networks.srresnet import SCALE
 
@@ -47,24 +48,23 @@ def evaluate(
     directory: Path,
     thresholds: Sequence[tuple[str | None, float]],
     oracle: bool = False,
-    teacher: OnnxRival | None = None,
+    dense: Sequence[DenseResolver] = (),
 ) -> Evaluation:
     """Measure every (tier, threshold) on the pairs of a directory, and the rivals; the oracle's map if asked for."""
     paths = image_pairs(directory)
     learned = {threshold: _Runs() for _, threshold in thresholds}
     ranked = {threshold: _Runs() for _, threshold in thresholds}
-    exact, base, enlarged, taught = _Runs(), _Runs(), _Runs(), _Runs()
+    exact, base, enlarged = _Runs(), _Runs(), _Runs()
+    others = [_Runs() for _ in dense]
     for hr_path, lr_path in tqdm(paths, desc=directory.name, unit="image"):
         hr, lr = _read(hr_path), _read(lr_path)
-        window = resolver.card.window
-        nothing = np.zeros((-(-lr.shape[0] // window), -(-lr.shape[1] // window)), np.float32)
-        whole, light = resolver.upscale(lr, 0.0), resolver.upscale(lr, 1.0, nothing)
+        whole, light = resolver.upscale(lr, 0.0), base_alone(resolver, lr)
         exact.add(hr, whole)
         base.add(hr, light)
         enlarged.add_image(hr, bicubic(lr), 0, whole.macs_dense)
-        if teacher is not None:
-            taught.add_image(hr, teacher(lr), teacher.macs(*lr.shape[:2]), whole.macs_dense)
-        gains = ranks(window_gains(hr, light.image, whole.image, window)) if oracle else None
+        for rival, runs in zip(dense, others, strict=True):
+            runs.add_image(hr, rival(lr), rival.macs(*lr.shape[:2]), whole.macs_dense)
+        gains = ranks(window_gains(hr, light.image, whole.image, resolver.card.window)) if oracle else None
         for threshold, runs in learned.items():
             result = resolver.upscale(lr, threshold) if threshold > 0 else whole
             runs.add(hr, result)
@@ -75,14 +75,20 @@ def evaluate(
     rivals = [enlarged.point("bicubic", None), base.point("base alone", None)]
     if 0 not in learned:
         rivals.append(reference)
-    if teacher is not None:
-        rivals.append(taught.point(teacher.name, None))
+    rivals += [runs.point(rival.name, None) for rival, runs in zip(dense, others, strict=True)]
     return Evaluation(
         images=len(paths),
         learned=rows([learned[t].point(tier, t) for tier, t in thresholds], reference),
         oracle=rows([ranked[t].point(tier, t) for tier, t in thresholds], reference) if oracle else [],
         rivals=[*rows(rivals, reference), *_published(directory.name)],
     )
+
+
+def base_alone(resolver: SuperResolver, lr: Pixels) -> SuperResolution:
+    """The base's own image, without any refinement."""
+    window = resolver.card.window
+    nothing = np.zeros((-(-lr.shape[0] // window), -(-lr.shape[1] // window)), np.float32)
+    return resolver.upscale(lr, 1.0, nothing)
 
 
 def low_resolution_images(directory: Path) -> Iterator[Pixels]:

@@ -1,43 +1,52 @@
-"""Milliseconds of one photo: the classifier at each threshold and its rivals take turns over the same photos."""
+"""Milliseconds of one image: ours at each threshold and its rivals take turns over the same images."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from typing import TypeVar
 
-from pixeltier.models.engine import Classifier, Pixels
-from pixeltier.models.evaluation.classify import batches
-from pixeltier.models.evaluation.dense_classifiers import DenseClassifier
+from pixeltier.models.engine import Pixels
 from pixeltier.models.evaluation.interleaved import interleaved
 from pixeltier.models.evaluation.points import Evaluation, Row
 
 PHOTOS = 16
-"""Photos of a turn, spread over all: what a threshold costs depends on the photo."""
+"""Crops of a turn of the classifier, spread over all: what a threshold costs depends on the photo."""
+
+IMAGES = 4
+"""Images of a turn of the super-resolver: each costs a hundred times a crop."""
+
+BASE_ALONE = "base alone"
+
+T = TypeVar("T")
 
 
 def timed(
     evaluation: Evaluation,
-    classifier: Classifier,
-    photos: Sequence[Path],
-    dense: Sequence[DenseClassifier],
+    ours: Callable[[float, Pixels], object],
+    rivals: Mapping[str, Callable[[Pixels], object]],
+    images: Sequence[Pixels],
     seconds: float,
 ) -> Evaluation:
-    """The same evaluation with the milliseconds of a photo in every row that was computed; batches of one.
+    """The same evaluation with the milliseconds of an image in every row that was computed; batches of one.
 
     Args:
+        ours: computes an image at a threshold.
+        rivals: by the names of their rows; names without a row are left out.
         seconds: how long rounds are repeated; a figure is the median of the rounds' means.
     """
-    images = _spread(photos)
+    rows = (*evaluation.learned, *evaluation.rivals)
     runs: dict[tuple[str | None, float | None], Callable[[Pixels], object]] = {
-        (row.name, row.threshold): partial(_ours, classifier, row.threshold)
-        for row in (*evaluation.learned, *evaluation.rivals)
-        if row.threshold is not None
+        (row.name, row.threshold): partial(ours, row.threshold) for row in rows if row.threshold is not None
     }
-    runs |= {(rival.name, None): rival for rival in dense}
+    named = {row.name for row in rows if row.threshold is None}
+    runs |= {(name, None): run for name, run in rivals.items() if name in named}
     turns = [partial(_turn, run, images) for run in runs.values()]
-    times = interleaved(turns, seconds, f"{len(images)} photos, batch 1")
-    ms = {key: statistics.median(samples) / len(images) for key, samples in zip(runs, times, strict=True)}
+    times = interleaved(turns, seconds, f"{len(images)} images, batch 1")
+    ms = {
+        key: statistics.median(sample.ms for sample in samples) / len(images)
+        for key, samples in zip(runs, times, strict=True)
+    }
 
     def with_time(rows: list[Row]) -> list[Row]:
         return [replace(row, milliseconds=ms.get((row.name, row.threshold))) for row in rows]
@@ -45,13 +54,9 @@ def timed(
     return replace(evaluation, learned=with_time(evaluation.learned), rivals=with_time(evaluation.rivals))
 
 
-def _spread(photos: Sequence[Path]) -> list[Pixels]:
-    chosen = photos[:: max(1, len(photos) // PHOTOS)][:PHOTOS]
-    return [image for batch in batches(chosen) for image in batch]
-
-
-def _ours(classifier: Classifier, threshold: float, image: Pixels) -> object:
-    return classifier.classify([image], [threshold])
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most so many of them, at equal distances."""
+    return list(items[:: max(1, len(items) // count)][:count])
 
 
 def _turn(run: Callable[[Pixels], object], images: Sequence[Pixels]) -> None:
