@@ -65,6 +65,9 @@ class UpscaleOptions(CostOptions, total=False):
 
     format: Literal["png", "webp", "jpeg"] | None
     quality: int | None
+    scale: Literal[2, 3, 4] | None
+    width: int | None
+    height: int | None
 
 
 class _Base:
@@ -176,7 +179,7 @@ class Client(_Base):
         return answers.classification(self._blocking_post("/v1/classify", image, **options))
 
     def upscale(self, image: Image, **options: Unpack[UpscaleOptions]) -> Upscaled:
-        """Enlarge an image four times, at a tier or threshold, within a budget (see docs/api.md)."""
+        """Enlarge an image up to four times, at a tier or threshold, within a budget (see docs/api.md)."""
         return answers.upscaled(self._blocking_post("/v1/super-resolve", image, **options))
 
     def classify_many(
@@ -234,7 +237,7 @@ class AsyncClient(_Base):
         return answers.classification(await self._send("/v1/classify", image, **options))
 
     async def upscale(self, image: Image, **options: Unpack[UpscaleOptions]) -> Upscaled:
-        """Enlarge an image four times, at a tier or threshold, within a budget (see docs/api.md)."""
+        """Enlarge an image up to four times, at a tier or threshold, within a budget (see docs/api.md)."""
         return answers.upscaled(await self._send("/v1/super-resolve", image, **options))
 
     async def classify_many(

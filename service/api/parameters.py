@@ -293,7 +293,22 @@ def merge(spec: AnyTaskSpec, query: Query, headers: Headers, form: Query | None 
     own = {name: values.pop(name) for name in spec.parameters.model_fields if name in values}
     values["timeout_ms"] = values.pop("request_timeout_ms", None)
     values.pop("request_id", None)
-    return Options(own=spec.parameters(**own), **values, urgency=_urgency(headers.priority))
+    return Options(own=_own(spec, own), **values, urgency=_urgency(headers.priority))
+
+
+def _own(spec: AnyTaskSpec, values: dict[str, Any]) -> BaseModel:
+    """A task's own parameters, each of which is valid, together.
+
+    Raises:
+        ProblemError: validation, where they contradict each other.
+    """
+    try:
+        found: BaseModel = spec.parameters.model_validate(values)
+    except ValidationError as error:
+        said = [one["msg"].removeprefix("Value error, ") for one in error.errors()]
+        fields = [FieldError(field=", ".join(values), message=message) for message in said]
+        raise ProblemError(Problem.VALIDATION, "; ".join(said), errors=fields) from error
+    return found
 
 
 def _urgency(priority: str | None) -> int:

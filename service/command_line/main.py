@@ -155,7 +155,7 @@ def _add_client_commands(commands: Any) -> None:
     classify.add_argument("--json", action="store_true", help="one JSON line a file")
     classify.set_defaults(run=_classify)
 
-    upscale = commands.add_parser("upscale", help="enlarge images four times")
+    upscale = commands.add_parser("upscale", help="enlarge images up to four times")
     _add_connection(upscale)
     _add_inference(upscale)
     upscale.add_argument(
@@ -165,6 +165,7 @@ def _add_client_commands(commands: Any) -> None:
         "--format", choices=("png", "webp", "jpeg"), help="format of the result [png, or as --output]"
     )
     upscale.add_argument("--quality", type=int, help="1 to 100, for webp and jpeg")
+    upscale.add_argument("--scale", type=int, choices=(2, 3, 4), help="how many times larger [4]")
     upscale.set_defaults(run=_upscale)
 
 
@@ -208,6 +209,10 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
 def _quality(options: argparse.Namespace) -> dict[str, Any]:
     names = ("tier", "threshold", "max_macs_ratio", "max_latency_ms")
     return {name: getattr(options, name) for name in names}
+
+
+def _shown_as(options: argparse.Namespace, format_: str) -> dict[str, Any]:
+    return {"format": format_, "quality": options.quality, "scale": options.scale}
 
 
 def _client(options: argparse.Namespace) -> Any:
@@ -283,7 +288,7 @@ def _upscale(options: argparse.Namespace) -> int:
     with _client(options) as client:
         for file, target in zip(_progress(options.files), targets, strict=True):
             try:
-                answer = client.upscale(file, **_quality(options), format=format_, quality=options.quality)
+                answer = client.upscale(file, **_quality(options), **_shown_as(options, format_))
             except (PixeltierError, OSError) as error:
                 failed += 1
                 _complain_of(file, error)

@@ -1,16 +1,21 @@
 """Super-resolution: an image at four times its size."""
 
 import base64
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pixeltier.service.catalogue import Catalogue
 from pixeltier.service.configuration.settings import Settings
 from pixeltier.service.task_specs.spec import Asked, Goal, Prior, TaskSpec
 from pixeltier.service.task_specs.tensor import Tensor, TensorShape
 from pixeltier.service.tasks import Task
-from pixeltier.service.work.messages import SuperResolveAnswer, SuperResolveJob
+from pixeltier.service.work.messages import SuperResolveAnswer, SuperResolveJob, TargetSize
+
+
+def _number(value: object) -> object:
+    """Parameters come as text, and a literal is no number that text is converted to."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 4 else value
 
 
 class SuperResolveParameters(BaseModel):
@@ -26,6 +31,25 @@ class SuperResolveParameters(BaseModel):
         | None
     ) = None
     quality: Annotated[int, Field(ge=1, le=100, description="Quality of a WebP or JPEG result.")] = 90
+
+    scale: Annotated[
+        Literal[2, 3, 4],
+        BeforeValidator(_number),
+        Field(description="How many times larger the result is; 2 and 3 are reduced from 4."),
+    ] = 4
+    width: (
+        Annotated[
+            int, Field(ge=1, le=1 << 20, description="Width of the result instead, at most four times.")
+        ]
+        | None
+    ) = None
+    height: Annotated[int, Field(ge=1, le=1 << 20, description="Height, likewise.")] | None = None
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if "scale" in self.model_fields_set and (self.width or self.height):
+            raise ValueError("give a scale, or a width and height, not both")
+        return self
 
 
 class ImageDocument(BaseModel):
@@ -76,6 +100,7 @@ class SuperResolveSpec(TaskSpec[SuperResolveParameters, SuperResolveAnswer]):
             importance=asked.importance,
             max_pixels=self.max_pixels(settings),
             max_output_pixels=settings.sr_max_output_pixels,
+            target=TargetSize(parameters.scale, parameters.width, parameters.height),
             limits=asked.limits,
         )
 

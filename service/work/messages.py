@@ -41,6 +41,17 @@ class ClassifyJob(RequestJob):
     top_k: int
 
 
+@dataclass(frozen=True, slots=True)
+class TargetSize:
+    """How large an enlargement is wanted: so many times the image, or a width or height, the other side in proportion;
+    with both, exactly these.
+    """
+
+    scale: int = 4
+    width: int | None = None
+    height: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class SuperResolveJob(RequestJob):
     """Enlarge the image and compress the result."""
@@ -50,6 +61,7 @@ class SuperResolveJob(RequestJob):
     format: OutputFormat
     quality: int
     max_output_pixels: int
+    target: TargetSize = TargetSize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +134,7 @@ class ClassifyAnswer(RequestAnswer):
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolveAnswer(RequestAnswer):
-    """A compressed image of exactly four times the size."""
+    """A compressed image of the size that was asked for."""
 
     body: bytes
     format: OutputFormat

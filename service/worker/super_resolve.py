@@ -19,7 +19,7 @@ from pixeltier.service.work.messages import (
     SuperResolveJob,
 )
 from pixeltier.service.worker.decode import ImageRejectedError, decode
-from pixeltier.service.worker.encode import check_output, encode
+from pixeltier.service.worker.encode import check_output, encode, output_size
 from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.runner import (
     Runner,
@@ -60,7 +60,8 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
         started = time.perf_counter()
         decoded = decode(job.body, max_pixels=job.max_pixels)
         width, height = decoded.rgb.size
-        check_output(SCALE * width, SCALE * height, job.format, job.max_output_pixels)
+        size = output_size(decoded.rgb.size, job.target)
+        check_output(*size, job.format, job.max_output_pixels)
         pixels = np.array(visible_colours(decoded), dtype=np.uint8)  # a copy: torch warns of read-only views
         decode_ms = ms_since(started)
         result = engine.upscale(pixels, job.threshold, budget_of(job.limits))
@@ -69,7 +70,7 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
         started = time.perf_counter()
         if result.image.shape != (SCALE * height, SCALE * width, 3):
             raise RuntimeError(f"{width}x{height} came back as {result.image.shape}")
-        body = encode(result.image, decoded, job.format, job.quality)
+        body = encode(result.image, decoded, size, job.format, job.quality)
         importance = importance_of(result.importance) if job.importance else None
         work = work_of(result, decoded.pixels, decode_ms=decode_ms, encode_ms=ms_since(started))
         return SuperResolveAnswer(
@@ -77,8 +78,8 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
             importance=importance,
             body=body,
             format=job.format,
-            width=SCALE * width,
-            height=SCALE * height,
+            width=size[0],
+            height=size[1],
         )
 
     def compare(self, engine: Engine, job: CompareJob) -> CompareAnswer:

@@ -176,7 +176,7 @@ def test_encode_keeps_alpha_where_the_format_can(format_: str, keeps: bool) -> N
     image.putalpha(Image.fromarray(np.tile(np.array([0, 0, 0, 255, 255, 255], np.uint8), (5, 1))))
     source = decode(encoded(image), max_pixels=LIMIT)
     large = np.asarray(source.rgb).repeat(4, 0).repeat(4, 1)
-    found = opened(encode(large, source, format_, 90))  # type: ignore[arg-type]
+    found = opened(encode(large, source, (large.shape[1], large.shape[0]), format_, 90))  # type: ignore[arg-type]
     assert found.size == (24, 20)
     assert (found.mode == "RGBA") is keeps
     corner = found.convert("RGBA").getpixel((0, 0))

@@ -46,7 +46,7 @@ def test_a_white_disc_over_hidden_black_stays_white(
     source = decode(encoded(disc(0, soft)), max_pixels=LIMIT)
     for threshold in (0.0, 1.0):
         large = resolver.upscale(np.array(visible_colours(source)), threshold).image
-        found = Image.open(io.BytesIO(encode(large, source, format_, 90)))
+        found = Image.open(io.BytesIO(encode(large, source, (large.shape[1], large.shape[0]), format_, 90)))
         assert on_white(found).min() >= 245
     assert classify_input(flatten(source)).min() >= 245
 
