@@ -127,7 +127,7 @@ def read_lite(path: Path, classes: int) -> tuple[str, EfficientNetLite]:
         network = EfficientNetLite(shape)
         network.load_state_dict(own)
         return name, network
-    raise ValueError(f"{path} is no EfficientNet-Lite0 to 4 of {classes} classes")
+    raise ValueError(f"{path} is not an EfficientNet-Lite0 to 4 of {classes} classes")
 
 
 def _lite_macs(shape: EfficientNetLiteShape) -> Callable[[int], int]:

@@ -71,7 +71,7 @@ def onnx_resolver(path: Path, threads: int) -> DenseResolver:
 
     Raises:
         ImportError: onnx is not installed.
-        ValueError: the file is no ONNX model of one image input.
+        ValueError: the file is not an ONNX model of one image input.
     """
     from pixeltier.models.evaluation.onnx_macs import OnnxGraph
 

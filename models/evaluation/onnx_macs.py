@@ -22,7 +22,7 @@ class OnnxGraph:
     """A network with one image input, NCHW.
 
     Raises:
-        ValueError: the file is no ONNX model, or has another input.
+        ValueError: the file is not an ONNX model, or has another input.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class OnnxGraph:
         except OSError:
             raise
         except Exception as error:  # protobuf has its own hierarchy, which it does not promise
-            raise ValueError(f"{path} is no ONNX model: {error}") from error
+            raise ValueError(f"{path} is not an ONNX model: {error}") from error
         self._path = path
         weights = {tensor.name for tensor in self._model.graph.initializer}
         inputs = [value for value in self._model.graph.input if value.name not in weights]

@@ -220,7 +220,7 @@ def load(path: Path | None) -> Access:
         raise AccessFileError(f"{path}: {places}") from error
     names = [key.name for key in file.keys]
     if len(set(names)) != len(names):
-        raise AccessFileError(f"{path}: a key's name stands twice")
+        raise AccessFileError(f"{path}: duplicate key name")
     return Access(file)
 
 

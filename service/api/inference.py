@@ -246,7 +246,7 @@ def _check_header(body: bytes, max_pixels: int) -> int | None:
         raise ProblemError(Problem.UNDECODABLE_IMAGE, "the image is empty: zero bytes")
     header = image_header.read(body)
     if header is None:
-        raise ProblemError(Problem.UNDECODABLE_IMAGE, "this is no JPEG, PNG or WebP image")
+        raise ProblemError(Problem.UNDECODABLE_IMAGE, "this is not a JPEG, PNG or WebP image")
     if header.size is None:
         return None
     width, height = header.size

@@ -112,7 +112,7 @@ class ImageRepresentation(JsonRepresentation):
     async def respond(self, answer: RequestAnswer, record: RequestRecord, catalogue: Catalogue) -> Response:
         """See JsonRepresentation."""
         if not isinstance(answer, SuperResolveAnswer):
-            raise TypeError(f"{type(answer).__name__} is no image")
+            raise TypeError(f"{type(answer).__name__} is not an image")
         vary = {"Vary": "Accept"}
         if answer.importance is None:
             return Response(answer.body, headers=vary, media_type=f"image/{answer.format}")
@@ -123,7 +123,7 @@ class ImageRepresentation(JsonRepresentation):
     def json(self, answer: RequestAnswer, record: RequestRecord, catalogue: Catalogue) -> bytes:
         """See JsonRepresentation; the image's base64 is put in behind pydantic's back, which would copy it twice."""
         if not isinstance(answer, SuperResolveAnswer):
-            raise TypeError(f"{type(answer).__name__} is no image")
+            raise TypeError(f"{type(answer).__name__} is not an image")
         head = meta(record, catalogue.models[self.spec.task]).model_dump_json().encode()
         image = (
             f'{{"media_type":"image/{answer.format}","width":{answer.width},"height":{answer.height},"base64":"'.encode()

@@ -201,7 +201,7 @@ def patch_of(changes: Sequence[str]) -> dict[str, Any]:
         key, equals, text = change.partition("=")
         path = key.split(".")
         if not equals or not all(path):
-            raise CommandError(f"{change!r} is no KEY=VALUE; see pixeltier tiers set --help")
+            raise CommandError(f"{change!r} is not KEY=VALUE; see pixeltier tiers set --help")
         _place(patch, _full_path(path), _value(text))
     return patch
 

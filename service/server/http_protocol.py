@@ -90,7 +90,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._refuse(Problem.VERSION_UNSUPPORTED, f"HTTP/{version} is not spoken here")
         if method == b"CONNECT":  # its target is an authority, no path, so the routes cannot refuse it
             self._refuse(
-                Problem.METHOD_NOT_ALLOWED, "CONNECT: this is no forward proxy", headers={"Allow": METHODS}
+                Problem.METHOD_NOT_ALLOWED, "CONNECT: this is not a forward proxy", headers={"Allow": METHODS}
             )
         super().on_headers_complete()
         self._in_head = False
@@ -124,7 +124,7 @@ class PatientProtocol(HttpToolsProtocol):
             return ProblemError(Problem.VERSION_UNSUPPORTED, "this server speaks HTTP/1.1 and HTTP/1.0")
         elif isinstance(error, httptools.HttpParserCallbackError):
             reason = "the request's target cannot be read"
-        return ProblemError(Problem.BAD_REQUEST, f"this is no valid HTTP request: {reason}")
+        return ProblemError(Problem.BAD_REQUEST, f"this is not a valid HTTP request: {reason}")
 
     def _answer(self, problem: ProblemError) -> None:
         request_id = uuid.uuid4().hex

@@ -52,7 +52,7 @@ def _tcp(host: str, port: int) -> list[socket.socket]:
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ConfigurationError(f"host: {host!r} is no address of this machine: {error}") from error
+        raise ConfigurationError(f"host: {host!r} is not an address of this machine: {error}") from error
     sockets: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
         for family, kind, protocol, _, wanted in dict.fromkeys(addresses):

@@ -233,14 +233,14 @@ class TierTable(BaseModel):
     def _consistent(self) -> Self:
         names = [tier.name for tier in self.tiers]
         if len(set(names)) != len(names):
-            raise ValueError(f"a tier name stands twice in {', '.join(names)}")
+            raise ValueError(f"duplicate tier name in {', '.join(names)}")
         if reserved := {CUSTOM_TIER, NO_TIER, *type(self).model_fields} & set(names):
             raise ValueError(f"the name {reserved.pop()} is reserved")
         if self.default not in names:
             raise ValueError(f"default: there is no tier {self.default} among {', '.join(names)}")
         for place, tier in enumerate(self.tiers):
             if tier.floor is not None and tier.floor not in names[place:]:
-                raise ValueError(f"{tier.name}.floor: {tier.floor} is no tier at or after {tier.name}")
+                raise ValueError(f"{tier.name}.floor: {tier.floor} is not a tier at or after {tier.name}")
         for task in Task:
             self._check_thresholds(task)
             self._check_caps(task)
@@ -345,12 +345,12 @@ def parse_json(body: bytes) -> Any:
     """
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
+        raise ValueError(f"{constant} is not valid JSON")
 
     try:
         return json.loads(body, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise TierTableError([Fault("body", f"this is no JSON: {error}")]) from error
+        raise TierTableError([Fault("body", f"this is not valid JSON: {error}")]) from error
 
 
 def read(path: Path | None = None) -> str:

@@ -115,7 +115,7 @@ def _open(body: bytes, max_pixels: int) -> _Opened:
         raise ImageRejectedError("undecodable-image", f"the image is damaged: {error}") from error
     except Exception as error:
         raise ImageRejectedError(
-            "undecodable-image", "this is no JPEG, PNG or WebP image, or its header is corrupt"
+            "undecodable-image", "this is not a JPEG, PNG or WebP image, or its header is corrupt"
         ) from error
 
 

@@ -21,7 +21,7 @@ def _documented() -> dict[str, tuple[str, frozenset[str]]]:
     found = {}
     for heading, kind, labels, _ in SECTION.findall(PAGE):
         for name in re.findall(r"`(\w+)`", heading):
-            assert name not in found, f"{name} stands twice"
+            assert name not in found, f"duplicate {name}"
             found[name] = (kind, frozenset(re.findall(r"`(\w+)`", labels)))
     return found
 

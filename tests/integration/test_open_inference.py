@@ -171,7 +171,7 @@ async def test_a_key_that_stands_twice_is_refused(client: httpx.AsyncClient) -> 
     )
     answer = await client.post("/v2/models/classify/infer", content=body)
     assert answer.status_code == 422
-    assert "'tier' stands twice" in answer.json()["error"]
+    assert "duplicate key 'tier'" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("prefixed", [False, True])

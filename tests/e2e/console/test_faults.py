@@ -85,7 +85,7 @@ def test_what_passes_is_tried_again_by_itself(page: Any, status: int, type_: str
 
 def test_the_services_own_words_about_a_file_that_is_no_image(page: Any) -> None:
     give(page, b"this is no image", "notes.png")
-    expect(page.get_by_role("alert")).to_contain_text("This is no JPEG, PNG or WebP image")
+    expect(page.get_by_role("alert")).to_contain_text("This is not a JPEG, PNG or WebP image")
     give(page, CAT)
     done(page)
 
@@ -104,7 +104,7 @@ def test_an_image_that_is_given_before_the_tiers_have_come(page: Any, content: b
     if content is CAT:
         done(page)
     else:
-        expect(page.get_by_role("alert")).to_contain_text("This is no JPEG, PNG or WebP image")
+        expect(page.get_by_role("alert")).to_contain_text("This is not a JPEG, PNG or WebP image")
 
 
 def test_a_service_that_needs_a_key(page: Any) -> None:

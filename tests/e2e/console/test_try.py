@@ -85,7 +85,7 @@ def test_several_images_are_a_strip_of_outcomes(page: Any) -> None:
     expect(strip).to_have_count(3)
     done(page)
     expect(strip.nth(0)).to_contain_text("% saved")
-    expect(strip.nth(1)).to_contain_text("this is no JPEG, PNG or WebP image")
+    expect(strip.nth(1)).to_contain_text("this is not a JPEG, PNG or WebP image")
     expect(strip.nth(2)).to_contain_text("% saved")
     expect(strip.nth(0)).to_have_attribute("aria-pressed", "true")
     strip.nth(2).click()

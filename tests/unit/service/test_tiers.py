@@ -38,7 +38,7 @@ def test_the_packaged_table() -> None:
         ("super-resolve = 0.1 }\n[[", "super-resolve = 0.2 }\n[[", "must not have a lower threshold"),
         ('default = "a"', 'default = "c"', "there is no tier c"),
         ('default = "a"', "", "default"),
-        ('name = "b"', 'name = "a"', "twice"),
+        ('name = "b"', 'name = "a"', "duplicate tier name"),
         ('name = "b"', 'name = "custom"', "reserved"),
         ('name = "b"', 'name = "Bad Name"', "tiers.Bad Name.name"),
         ('name = "b"', 'name = "b"\ncolour = 3', "tiers.b.colour"),
