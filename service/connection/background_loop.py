@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_WAKE_S = 0.25
+"""A signal that reaches another thread, or this one just before it waits, is seen when the wait ends, not before."""
+
 _lock = threading.Lock()
 _running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
 
@@ -64,7 +67,12 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in the shared loop and wait for it; whatever interrupts the wait cancels it."""
     future = asyncio.run_coroutine_threadsafe(coroutine, _loop())
     try:
-        return future.result()
+        while True:
+            try:
+                return future.result(_WAKE_S)
+            except TimeoutError:
+                if future.done():  # the coroutine's own
+                    raise
     except BaseException:
         future.cancel()
         raise

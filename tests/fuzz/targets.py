@@ -109,7 +109,8 @@ def tensor(data: bytes) -> None:
     head, body = _split(data)
     with contextlib.suppress(tensors.TensorError):
         request, found = tensors.parse(body, head.decode("latin-1") or None)
-        assert isinstance(found, bytes)
+        assert found
+        assert all(isinstance(image, bytes) for image in found)
         outputs = [tensors.Tensor("labels", "BYTES", [1, 1], ["x"])]
         tensors.compose({"id": request.id}, tensors.select(request, outputs))
 

@@ -208,7 +208,7 @@ def test_onnx_graphs_that_cannot_be_counted_are_refused(tmp_path: Path) -> None:
         OnnxGraph(onnx_model(tmp_path / "net.onnx", [node], {})).macs(4, 4)
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model at all")
-    with pytest.raises(ValueError, match="no ONNX model"):
+    with pytest.raises(ValueError, match="not an ONNX model"):
         OnnxGraph(broken)
 
 

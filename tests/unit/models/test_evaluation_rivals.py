@@ -41,7 +41,7 @@ def test_the_size_of_a_lite_is_told_from_its_file(tmp_path: Path, name: str) -> 
     torch.save(public_state(shape), tmp_path / "lite.pth")
     found, network = read_lite(tmp_path / "lite.pth", 5)
     assert (found, network.shape) == (name, shape)
-    with pytest.raises(ValueError, match="no EfficientNet-Lite0 to 4 of 6 classes"):
+    with pytest.raises(ValueError, match="not an EfficientNet-Lite0 to 4 of 6 classes"):
         read_lite(tmp_path / "lite.pth", 6)
 
 
