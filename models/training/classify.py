@@ -127,7 +127,9 @@ def _optimiser(model: Classification, fresh: frozenset[str], config: ClassifyCon
     frozen = ("refinement.conv1.", *(f"refinement.layer{n + 1}." for n in range(config.frozen_stages)))
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if (config.frozen_stages and name.startswith(frozen)) or name == "importance.spread":
+        if config.frozen_last_layer and name.startswith("refinement.fc."):
+            rate = 0.0
+        elif (config.frozen_stages and name.startswith(frozen)) or name == "importance.spread":
             rate = 0.0  # the spread is chosen at calibration
         elif name.startswith("base."):
             rate = config.base_learning_rate

@@ -36,6 +36,8 @@ class ClassifyConfig:
 
     `frozen_stages`: the refinement's stem and so many of its stages stay as they are, which halves a step.
 
+    `frozen_last_layer`: the refinement's last layer stays as it is. Trained on few classes it forgets the others.
+
     `fitted_views`: from so many views the refinement's last layer is solved by least squares before the first step;
     0 keeps it.
     """
@@ -57,6 +59,7 @@ class ClassifyConfig:
     min_keep: float = 0.1
     max_keep: float = 0.9
     frozen_stages: int = 0
+    frozen_last_layer: bool = False
     fitted_views: int = 0
     learning_rate: float = 1e-4
     fresh_learning_rate: float = 5e-4

@@ -95,6 +95,13 @@ def test_frozen_stages_stay(
         assert "base.stem.weight" in changed  # it has a rate here
 
 
+def test_a_frozen_last_layer_stays(tmp_path: Path, photos: Path, start: Path, start_state: State) -> None:
+    config = naming(tmp_path, start, photos, steps=2, frozen_last_layer=True)
+    changed = moved(start_state, weights_of(classify.train(config))["model"])
+    assert not [name for name in changed if name.startswith("refinement.fc.")]
+    assert "refinement.layer4.0.conv1.weight" in changed
+
+
 def test_the_last_layer_is_solved_before_the_first_step(
     tmp_path: Path, photos: Path, start: Path, start_state: State
 ) -> None:
