@@ -28,7 +28,7 @@ def write(path: Path, **settings: Any) -> Path:
     def value(one: Any) -> str:
         if isinstance(one, dict):
             return "{" + ", ".join(f"{key} = {number}" for key, number in one.items()) + "}"
-        return repr(one)
+        return str(one).lower() if isinstance(one, bool) else repr(one)
 
     path.write_text("".join(f"{key} = {value(one)}\n" for key, one in settings.items()))
     return path
