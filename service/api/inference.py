@@ -215,15 +215,24 @@ async def receive(request: Request, admission: Admission, given: Given, settle: 
         Inference(admission, spec, options).check()
     reading = read_upload(request, settings.max_body_bytes, settings.max_images)
     upload = await Inference(admission, spec, options).in_time(reading)
-    several = len(upload.images) > 1
     if form:
-        options = settle(given.options(upload.fields), several)
-    admission.visit.add(len(upload.images) - 1)
+        options = settle(given.options(upload.fields), len(upload.images) > 1)
+    return submit(admission, spec, options, [(file.name, file.content) for file in upload.images])
+
+
+def submit(
+    admission: Admission, spec: AnyTaskSpec, options: Options, images: Sequence[tuple[str, bytes]]
+) -> list[Submission]:
+    """Images, by their names, as inferences with the same options; several have a record each.
+
+    Raises:
+        ProblemError: rate-limited, unknown-tier, forbidden.
+    """
+    admission.visit.add(len(images) - 1)
+    several = len(images) > 1
     submissions = [
-        Submission(
-            Inference(admission.of_image() if several else admission, spec, options), file.name, file.content
-        )
-        for file in upload.images
+        Submission(Inference(admission.of_image() if several else admission, spec, options), name, image)
+        for name, image in images
     ]
     submissions[0].inference.check()
     return submissions

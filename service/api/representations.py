@@ -1,9 +1,6 @@
 """How `/v1` shows the answer to a task: as JSON, or as the image that it is."""
 
 import asyncio
-import base64
-import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -119,24 +116,6 @@ class ImageRepresentation(JsonRepresentation):
         # Large: base64 and joining take a while for 64 megapixels, so not on the event loop.
         body = await asyncio.to_thread(self.json, answer, record, catalogue)
         return Response(body, headers=vary, media_type=JSON)
-
-    def json(self, answer: RequestAnswer, record: RequestRecord, catalogue: Catalogue) -> bytes:
-        """See JsonRepresentation; the image's base64 is put in behind pydantic's back, which would copy it twice."""
-        if not isinstance(answer, SuperResolveAnswer):
-            raise TypeError(f"{type(answer).__name__} is not an image")
-        head = meta(record, catalogue.models[self.spec.task]).model_dump_json().encode()
-        image = (
-            f'{{"media_type":"image/{answer.format}","width":{answer.width},"height":{answer.height},"base64":"'.encode()
-            + base64.b64encode(answer.body)
-            + b'"}'
-        )
-        shown = answer.importance
-        tail = (
-            b""
-            if shown is None
-            else b',"importance":' + json.dumps(dataclasses.asdict(shown), separators=(",", ":")).encode()
-        )
-        return head[:-1] + b',"image":' + image + tail + b"}"
 
 
 REPRESENTATIONS: Mapping[Task, JsonRepresentation] = {

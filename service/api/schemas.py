@@ -52,21 +52,25 @@ class AnswerMeta(BaseModel):
     )
 
 
+def macs_of(record: RequestRecord) -> Macs | None:
+    """What a request's images cost; None where none was computed."""
+    if record.macs is None:
+        return None
+    dense, executed = record.macs
+    return Macs(dense=dense, executed=executed, saved_ratio=round(record.saved_ratio or 0.0, 6))
+
+
 def meta(record: RequestRecord, model: Model) -> AnswerMeta:
     """The common part, from a record whose work is done."""
-    work = record.work
-    if work is None:
+    work, macs = record.work, macs_of(record)
+    if work is None or macs is None:
         raise ValueError("the record has no work yet")
     return AnswerMeta(
         tier=record.tier,
         tier_effective=record.tier_effective,
         threshold=work.threshold,
         active_share=round(work.active_share, 6),
-        macs=Macs(
-            dense=work.macs_dense,
-            executed=work.macs_executed,
-            saved_ratio=round(record.saved_ratio or 0.0, 6),
-        ),
+        macs=macs,
         model=ModelRef(name=model.name, version=model.version),
         config_version=record.config_version,
         request_id=record.request_id,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from pixeltier.service.api.negotiate import choose
 from pixeltier.service.api.representations import JSON, MIXED, SEVERAL, JsonRepresentation
-from pixeltier.service.api.schemas import Macs
+from pixeltier.service.api.schemas import Macs, macs_of
 from pixeltier.service.catalogue import Catalogue
 from pixeltier.service.problems import ProblemDocument, ProblemError
 from pixeltier.service.telemetry.record import RequestRecord
@@ -95,12 +95,10 @@ def _json(
             status, key, value = 200, b"result", shown.json(outcome, image, catalogue)
         head = json.dumps({"name": name, "status": status}, separators=(",", ":")).encode()
         images.append(head[:-1] + b',"' + key + b'":' + value + b"}")
-    macs = record.macs
-    cost = None
-    if macs is not None:
-        cost = {"dense": macs[0], "executed": macs[1], "saved_ratio": round(record.saved_ratio or 0.0, 6)}
-    rest = json.dumps({"macs": cost, "request_id": record.request_id}, separators=(",", ":")).encode()
-    return b'{"images":[' + b",".join(images) + b"]," + rest[1:]
+    macs = macs_of(record)
+    cost = b"null" if macs is None else macs.model_dump_json().encode()
+    rest = json.dumps({"request_id": record.request_id}, separators=(",", ":")).encode()
+    return b'{"images":[' + b",".join(images) + b'],"macs":' + cost + b"," + rest[1:]
 
 
 async def _part(

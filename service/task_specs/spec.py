@@ -120,8 +120,9 @@ class TaskSpec(ABC, Generic[Parameters, Answer]):
         return parameters
 
     def classification(self, answer: Answer, count: int, catalogue: Catalogue) -> Sequence[str]:
-        """The best classes as `value:index:label`, of a task that has `classified`."""
-        raise NotImplementedError(f"{self.task} names no classes")
+        """The best classes as `value:index:label`; none where the task has no `classified` output."""
+        del answer, count, catalogue
+        return ()
 
 
 def importance_tensor(shown: ImportanceMap) -> Tensor:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from pixeltier.service.api import tensors
 from pixeltier.service.api.body import read_bytes
 from pixeltier.service.api.context import AppContext, Context
-from pixeltier.service.api.inference import Admission, Inference, Submission, run_all, until_disconnect
+from pixeltier.service.api.inference import Admission, Inference, run_all, submit, until_disconnect
 from pixeltier.service.api.open_inference_options import read_options
 from pixeltier.service.api.open_inference_schemas import OUTPUTS, ErrorDocument, InferDocument, ServerDocument
 from pixeltier.service.api.parameters import Options, defaults
@@ -166,16 +166,10 @@ async def _run(
     if len(images) > settings.max_images:
         detail = f"the tensor holds {len(images)} images and the limit is {settings.max_images}"
         raise ProblemError(Problem.VALIDATION, detail)
-    admission.visit.add(len(images) - 1)
-    if len(images) == 1:
-        inference = Inference(admission, spec, options)
-        inference.check()
-        return [await until_disconnect(request, inference.run(images[0]))]
-    submissions = [
-        Submission(Inference(admission.of_image(), spec, options), f"image {place}", image)
-        for place, image in enumerate(images)
-    ]
-    submissions[0].inference.check()
+    named = [(f"image {place}", image) for place, image in enumerate(images)]
+    submissions = submit(admission, spec, options, named)
+    if len(submissions) == 1:
+        return [await until_disconnect(request, submissions[0].inference.run(images[0]))]
     answers = []
     for one, outcome in zip(
         submissions, await until_disconnect(request, run_all(submissions, admission.record)), strict=True

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from pixeltier.models.budgets import CURVE_THRESHOLDS
 from pixeltier.service.task_specs.mean_colour import MeanColourAnswer, MeanColourJob
@@ -24,8 +25,17 @@ class MeanColourRunner(Runner[MeanColourJob]):
         return [_answer(job) for job in jobs]
 
     def compare(self, engine: Engine, job: CompareJob) -> CompareAnswer:
-        """See Runner."""
-        raise NotImplementedError("nobody asks the shadow for colours here")
+        """See Runner; the colours agree where no channel differs by more than one level."""
+        pixels = np.asarray(flatten(decode(job.body, max_pixels=job.max_pixels)), dtype=np.float64)
+        (served, first), (candidate, second) = (_mean(pixels, one) for one in (job.served, job.candidate))
+        return CompareAnswer(
+            agrees=bool(np.abs(first - second).max() <= 1),
+            psnr_db=None,
+            ssim=None,
+            macs_dense=pixels.size,
+            macs_served=served,
+            macs_candidate=candidate,
+        )
 
     def check(self, engine: Engine) -> None:
         """See Runner."""
@@ -38,16 +48,21 @@ def _answer(job: MeanColourJob) -> Answer:
     except ImageRejectedError as error:
         return Rejected(error.kind, error.detail)
     pixels = np.asarray(flatten(decoded), dtype=np.float64)
-    kept = max(1, round((1 - job.threshold) * len(pixels)))
-    colour = pixels[:kept].mean(axis=(0, 1)) * job.scale / 255
+    executed, mean = _mean(pixels, job.threshold)
     work = Work(
         threshold=job.threshold,
         macs_dense=pixels.size,
-        macs_executed=pixels[:kept].size,
-        active_share=kept / len(pixels),
+        macs_executed=executed,
+        active_share=executed / pixels.size,
         pixels=decoded.pixels,
         timings=Timings(ms_since(started), 0.0, 0.0, 0.0),
         macs_curve=tuple(round((1 - threshold) * pixels.size) for threshold in CURVE_THRESHOLDS),
         importance_histogram=(1,) * 20,
     )
-    return MeanColourAnswer(work=work, colour=tuple(colour))
+    return MeanColourAnswer(work=work, colour=tuple(mean * job.scale / 255))
+
+
+def _mean(pixels: npt.NDArray[np.float64], threshold: float) -> tuple[int, npt.NDArray[np.float64]]:
+    """Multiply-adds, and the mean colour of the rows that they reach."""
+    kept = pixels[: max(1, round((1 - threshold) * len(pixels)))]
+    return kept.size, kept.mean(axis=(0, 1))
