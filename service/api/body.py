@@ -64,7 +64,7 @@ async def read_upload(request: Request, max_bytes: int, max_images: int = 1) -> 
     """
     declared, options = media_type(request)
     if declared != multipart.MEDIA_TYPE:
-        _check_type(declared)
+        check_type(declared)
         return Upload([File("", declared, await _read(request, max_bytes, max_bytes))])
     body = await _read(request, max_bytes + MULTIPART_OVERHEAD, max_bytes)
     form = multipart.parse(body, options.get(b"boundary", b""))
@@ -75,8 +75,8 @@ async def read_upload(request: Request, max_bytes: int, max_images: int = 1) -> 
             f"form.file: {message}",
             errors=[FieldError(field="form.file", message=message)],
         )
-    for file in form.files:
-        _check_type(file.type)
+    if len(form.files) == 1:
+        check_type(form.files[0].type)
     if sum(len(file.content) for file in form.files) > max_bytes:
         raise _too_large(max_bytes)
     return Upload(form.files, form.fields)
@@ -87,7 +87,12 @@ async def read_bytes(request: Request, max_bytes: int) -> bytes:
     return await _read(request, max_bytes, max_bytes)
 
 
-def _check_type(declared: str) -> None:
+def check_type(declared: str) -> None:
+    """Refuse a declared media type that is not an image's; of several images each is told by itself.
+
+    Raises:
+        ProblemError: unsupported-media-type.
+    """
     if declared not in IMAGE_TYPES and declared not in UNDECLARED:
         raise ProblemError(Problem.UNSUPPORTED_MEDIA_TYPE, f"{declared[:100]!r} is not accepted")
 

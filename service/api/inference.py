@@ -12,13 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 
 from pixeltier.service.api import image_header
 from pixeltier.service.api.access import Visit, check_tier
-from pixeltier.service.api.body import is_form, read_upload
+from pixeltier.service.api.body import check_type, is_form, read_upload
 from pixeltier.service.api.context import AppContext
+from pixeltier.service.api.multipart import File
 from pixeltier.service.api.parameters import Given, Options, resolve
 from pixeltier.service.problems import Problem, ProblemError
 from pixeltier.service.task_specs.registry import AnyTaskSpec
 from pixeltier.service.task_specs.spec import Asked
-from pixeltier.service.tasks import CUSTOM_TIER
+from pixeltier.service.tasks import CUSTOM_TIER, NO_TIER
 from pixeltier.service.telemetry.record import RequestRecord, Sample
 from pixeltier.service.work import pool
 from pixeltier.service.work.messages import (
@@ -179,17 +180,17 @@ class Inference:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One image of a request; `name` is what the client calls its file, empty where it does not."""
+    """One image of a request."""
 
     inference: Inference
-    name: str
-    image: bytes
+    file: File
 
     async def outcome(self) -> RequestAnswer | ProblemError:
         """The answer, or what is wrong with this image alone."""
         record = self.inference.record
         try:
-            return await self.inference.run(self.image)
+            check_type(self.file.type)
+            return await self.inference.run(self.file.content)
         except ProblemError as error:
             record.problem = error.problem
             return error
@@ -217,13 +218,13 @@ async def receive(request: Request, admission: Admission, given: Given, settle: 
     upload = await Inference(admission, spec, options).in_time(reading)
     if form:
         options = settle(given.options(upload.fields), len(upload.images) > 1)
-    return submit(admission, spec, options, [(file.name, file.content) for file in upload.images])
+    return submit(admission, spec, options, upload.images)
 
 
 def submit(
-    admission: Admission, spec: AnyTaskSpec, options: Options, images: Sequence[tuple[str, bytes]]
+    admission: Admission, spec: AnyTaskSpec, options: Options, images: Sequence[File]
 ) -> list[Submission]:
-    """Images, by their names, as inferences with the same options; several have a record each.
+    """Images as inferences with the same options; several have a record each.
 
     Raises:
         ProblemError: rate-limited, unknown-tier, forbidden.
@@ -231,8 +232,8 @@ def submit(
     admission.visit.add(len(images) - 1)
     several = len(images) > 1
     submissions = [
-        Submission(Inference(admission.of_image() if several else admission, spec, options), name, image)
-        for name, image in images
+        Submission(Inference(admission.of_image() if several else admission, spec, options), file)
+        for file in images
     ]
     submissions[0].inference.check()
     return submissions
@@ -243,7 +244,8 @@ async def run_all(
 ) -> list[RequestAnswer | ProblemError]:
     """Every image's outcome; `record`, the request's, then says what they have in common."""
     outcomes = await asyncio.gather(*(one.outcome() for one in submissions))
-    first = record.images[0]
+    # An image that is refused by its header never meets the tier table.
+    first = next((one for one in record.images if one.tier != NO_TIER), record.images[0])
     record.tier, record.tier_effective = first.tier, first.tier_effective
     record.config_version, record.model_version = first.config_version, first.model_version
     return list(outcomes)

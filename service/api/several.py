@@ -111,7 +111,7 @@ async def _part(
         answer = await shown.respond(outcome, image, catalogue)
     headers = [(key, value) for key, value in answer.raw_headers if key not in {b"vary", b"content-length"}]
     headers += [(key, value) for key, value in image.headers() if key.decode() not in OWN_HEADERS]
-    quoted = name.encode("ascii", "replace").decode().translate({ord(c): "_" for c in '"\\\r\n'})
+    quoted = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in name)
     headers.append((b"content-disposition", f'attachment; filename="{quoted}"'.encode()))
     headers.append((b"x-status", str(answer.status_code).encode()))
     return b"".join(key + b": " + value + b"\r\n" for key, value in headers) + b"\r\n" + bytes(answer.body)

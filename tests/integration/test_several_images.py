@@ -60,6 +60,33 @@ async def test_one_bad_image_does_not_fail_the_others(client: httpx.AsyncClient)
     assert answer.headers["x-tier"] == "custom"
 
 
+async def test_an_image_that_its_header_refuses_may_come_first(client: httpx.AsyncClient) -> None:
+    images = files(("notes.png", b"no image"), ("notes.txt", b"text"), IMAGES[0])
+    answer = await client.post("/v1/classify?tier=fast", files=images)
+    assert [one["status"] for one in answer.json()["images"]] == [422, 415, 200]
+    assert answer.json()["images"][1]["problem"]["type"] == "unsupported-media-type"
+    assert (answer.headers["x-tier"], answer.headers["x-tier-effective"]) == ("fast", "fast")
+    assert answer.headers["x-model-version"] == answer.json()["images"][2]["result"]["model"]["version"]
+
+
+async def test_a_name_cannot_break_the_headers_of_its_part(client: httpx.AsyncClient) -> None:
+    form = b"".join(
+        b'--X\r\nContent-Disposition: form-data; name=file; filename="'
+        + name
+        + b'"\r\n\r\n'
+        + png(4, 4)
+        + b"\r\n"
+        for name in (b"a\tb\x0bc\xc3\xa9.png", b"plain.png")
+    )
+    answer = await client.post(
+        "/v1/classify",
+        content=form + b"--X--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=X", "Accept": "multipart/mixed"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert b'filename="a_b_c_.png"' in answer.content
+
+
 async def test_enlarged_images_come_in_base64(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/super-resolve", files=files(*IMAGES), data={"format": "webp"})
     first, broken, last = answer.json()["images"]

@@ -34,10 +34,10 @@ def _endpoint(shown: JsonRepresentation) -> Callable[[Request, Context], Awaitab
                 lambda options, many: shown.settle(options, accept, many),
             )
             if len(images) == 1:
-                answer = await until_disconnect(request, images[0].inference.run(images[0].image))
+                answer = await until_disconnect(request, images[0].inference.run(images[0].file.content))
                 return await shown.respond(answer, record, context.catalogue)
             outcomes = await until_disconnect(request, run_all(images, record))
-        named = [(one.name, outcome) for one, outcome in zip(images, outcomes, strict=True)]
+        named = [(one.file.name, outcome) for one, outcome in zip(images, outcomes, strict=True)]
         return await several.respond(shown, named, record, context.catalogue, accept)
 
     return endpoint

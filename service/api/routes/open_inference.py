@@ -15,6 +15,7 @@ from pixeltier.service.api import tensors
 from pixeltier.service.api.body import read_bytes
 from pixeltier.service.api.context import AppContext, Context
 from pixeltier.service.api.inference import Admission, Inference, run_all, submit, until_disconnect
+from pixeltier.service.api.multipart import File
 from pixeltier.service.api.open_inference_options import read_options
 from pixeltier.service.api.open_inference_schemas import OUTPUTS, ErrorDocument, InferDocument, ServerDocument
 from pixeltier.service.api.parameters import Options, defaults
@@ -166,7 +167,7 @@ async def _run(
     if len(images) > settings.max_images:
         detail = f"the tensor holds {len(images)} images and the limit is {settings.max_images}"
         raise ProblemError(Problem.VALIDATION, detail)
-    named = [(f"image {place}", image) for place, image in enumerate(images)]
+    named = [File(f"image {place}", "", image) for place, image in enumerate(images)]
     submissions = submit(admission, spec, options, named)
     if len(submissions) == 1:
         return [await until_disconnect(request, submissions[0].inference.run(images[0]))]
@@ -176,7 +177,7 @@ async def _run(
     ):
         if isinstance(outcome, ProblemError):
             raise ProblemError(
-                outcome.problem, f"{one.name}: {outcome.detail}", retry_after_s=outcome.retry_after_s
+                outcome.problem, f"{one.file.name}: {outcome.detail}", retry_after_s=outcome.retry_after_s
             ) from outcome
         answers.append(outcome)
     return answers
