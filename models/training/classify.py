@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +40,8 @@ from pixeltier.models.training.loop import (
     resume,
     save,
 )
-from pixeltier.models.training.start import start_classification
+from pixeltier.models.training.muon import Muon
+from pixeltier.models.training.start import REFINEMENT, start_classification
 from pixeltier.models.training.teachers import OwnStart, Teachers
 
 
@@ -123,25 +123,34 @@ def _named(losses: StepLosses) -> list[tuple[str, float]]:
     return [(name, getattr(losses, name).item()) for name in ("combined", "alone", "doubt")]
 
 
-def _optimiser(model: Classification, fresh: frozenset[str], config: ClassifyConfig) -> torch.optim.AdamW:
-    frozen = ("refinement.conv1.", *(f"refinement.layer{n + 1}." for n in range(config.frozen_stages)))
+def _optimiser(model: Classification, fresh: frozenset[str], config: ClassifyConfig) -> Muon:
+    trained = _trained_layers(model, config)
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if config.frozen_last_layer and name.startswith("refinement.fc."):
+        if name == "importance.spread":  # chosen at calibration
             rate = 0.0
-        elif (config.frozen_stages and name.startswith(frozen)) or name == "importance.spread":
-            rate = 0.0  # the spread is chosen at calibration
         elif name.startswith("base."):
             rate = config.base_learning_rate
         elif name.startswith(("importance.", "combination.")):
             rate = config.combination_learning_rate
+        elif not name.startswith(trained):
+            rate = 0.0
         else:
             rate = config.fresh_learning_rate if name in fresh else config.learning_rate
         parameter.requires_grad_(rate > 0)
         if rate > 0:
             groups.setdefault(rate, []).append(parameter)
-    settings: list[dict[str, Any]] = [{"params": group, "lr": rate} for rate, group in groups.items()]
-    return torch.optim.AdamW(settings, weight_decay=config.weight_decay)
+    return Muon([{"params": group, "lr": rate} for rate, group in groups.items()])
+
+
+def _trained_layers(model: Classification, config: ClassifyConfig) -> tuple[str, ...]:
+    """Beginnings of the names of the refinement's parameters that are trained."""
+    known = {name for name, _ in model.refinement.named_modules() if name}
+    if unknown := sorted(set(config.trained_layers) - known):
+        raise ValueError(
+            f"trained_layers: the refinement has no {', '.join(unknown)}; it has, for one, layer4.1"
+        )
+    return tuple(f"{REFINEMENT}{layer}." for layer in config.trained_layers) or (REFINEMENT,)
 
 
 def _losses(
@@ -157,8 +166,7 @@ def _losses(
         wanted = teacher(x).float()
         context, features, base = base_of(base_input(x))
         masks = _random_masks(model, base.detach().float(), features.detach().float(), x, config, generator)
-        with torch.set_grad_enabled(not config.frozen_stages):
-            stem = model.refinement.stem(refinement_input(x))
+        stem = model.refinement.stem(refinement_input(x))
         taken = context if model.shape.context else None
         trunk = model.refinement.trunk(stem, taken, [mask.to(stem.dtype) for mask in masks])
         refined = model.refinement.classify(trunk).float()

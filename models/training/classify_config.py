@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pixeltier.models.networks.resnet18 import STAGE_CHANNELS
 from pixeltier.models.training.loop import check_dtype, check_keep
-
-STAGES = len(STAGE_CHANNELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +31,8 @@ class ClassifyConfig:
 
     `evenness`: 0 draws every photo alike, 1 every class that the base sees in them alike.
 
-    `frozen_stages`: the refinement's stem and so many of its stages stay as they are, which halves a step.
-
-    `frozen_last_layer`: the refinement's last layer stays as it is. Trained on few classes it forgets the others.
+    `trained_layers`: of the refinement, as `layer4.1` or `fc`; the others stay as they are. All are trained where none
+    is named. What is trained on photos of few classes forgets the others.
 
     `fitted_views`: from so many views the refinement's last layer is solved by least squares before the first step;
     0 keeps it.
@@ -58,8 +54,7 @@ class ClassifyConfig:
     exact_share: float = 0.4
     min_keep: float = 0.1
     max_keep: float = 0.9
-    frozen_stages: int = 0
-    frozen_last_layer: bool = False
+    trained_layers: list[str] = field(default_factory=list)
     fitted_views: int = 0
     learning_rate: float = 1e-4
     fresh_learning_rate: float = 5e-4
@@ -67,7 +62,6 @@ class ClassifyConfig:
     base_learning_rate: float = 0.0
     alone_weight: float = 0.3
     doubt_weight: float = 0.1
-    weight_decay: float = 0.01
     ema_decay: float = 0.998
     checkpoint_every: int = 100
     random_seed: int = 1
@@ -84,5 +78,3 @@ class ClassifyConfig:
         check_keep(self.min_keep, self.max_keep)
         if not 0 <= self.evenness <= 1:
             raise ValueError(f"evenness lies between 0 and 1, not {self.evenness}")
-        if not 0 <= self.frozen_stages <= STAGES:
-            raise ValueError(f"frozen_stages lies between 0 and {STAGES}, not {self.frozen_stages}")

@@ -38,7 +38,7 @@ from pixeltier.models.training.loop import (
 from pixeltier.models.training.muon import Muon
 from pixeltier.models.training.packed import refine_packed, unpack_pixels
 from pixeltier.models.training.photos import OnnxTeacher, PatchSampler, find_photos, load_photos
-from pixeltier.models.training.super_resolve_config import SuperResolveConfig
+from pixeltier.models.training.super_resolve_config import DISTANCES, SuperResolveConfig
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,8 @@ def _base_loss(
     dtype = getattr(torch, config.dtype)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         image = model.base(lr)[1].float()
-    return F.l1_loss(image, hr) + config.guide_weight * F.l1_loss(image, guide)
+    distance = DISTANCES[config.loss]
+    return distance(image, hr) + config.guide_weight * distance(image, guide)
 
 
 def _step_losses(
@@ -183,7 +184,8 @@ def _step_losses(
     fixed = image.detach()
 
     def distance(output: Tensor, rows: slice) -> Tensor:
-        return F.l1_loss(output, hr[rows]) + config.guide_weight * F.l1_loss(output, guide[rows])
+        of_pixels = DISTANCES[config.loss]
+        return of_pixels(output, hr[rows]) + config.guide_weight * of_pixels(output, guide[rows])
 
     exact_output = fixed[exact] + full.float()  # empty on a step without exact patches
     gain = _window_gain(fixed[exact], exact_output.detach(), hr[exact], model.shape.window)

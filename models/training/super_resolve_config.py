@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch.nn.functional as F
+
 from pixeltier.models.training.loop import check_dtype, check_keep
+
+DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,8 @@ class SuperResolveConfig:
     `base_weights`: ESPAN's published file, to start the base from; `seed_weights` then need not hold one.
 
     `base_learning_rate`: the base stays as it is where it is 0.
+
+    `loss`: `l1` learns faster from afar; `l2`, the error that PSNR measures, is for the end.
 
     `hints`: names of tensors inside the teacher. Where there are any, the refinement starts anew as a copy of the
     teacher's (`pixeltier.models.training.hints`): `hint_steps` of `hint_patches` patches, before the first of `steps`.
@@ -46,6 +52,7 @@ class SuperResolveConfig:
     tail_learning_rate: float = 0.0
     base_learning_rate: float = 0.0
     importance_learning_rate: float = 1e-3
+    loss: Literal["l1", "l2"] = "l1"
     guide_weight: float = 0.5
     hints: list[str] = field(default_factory=list)
     hint_steps: int = 2000
@@ -65,6 +72,8 @@ class SuperResolveConfig:
         """
         check_dtype(self.dtype)
         check_keep(self.min_keep, self.max_keep)
+        if self.loss not in DISTANCES:
+            raise ValueError(f"loss {self.loss!r} is unknown; known are {', '.join(DISTANCES)}")
         if min(self.exact_patches, self.sparse_patches) < 1:
             raise ValueError(
                 "a step needs patches of both kinds: exact_patches and sparse_patches start at 1"

@@ -81,25 +81,18 @@ def test_a_classifier_learns_and_can_be_served(
     assert found.probabilities.shape == (CLASSES,)
 
 
-@pytest.mark.parametrize("frozen", [1, 3])
-def test_frozen_stages_stay(
-    tmp_path: Path, photos: Path, start: Path, start_state: State, frozen: int
+@pytest.mark.parametrize("trained", [["layer4.1"], ["fc", "layer3"]])
+def test_layers_that_are_not_named_stay(
+    tmp_path: Path, photos: Path, start: Path, start_state: State, trained: list[str]
 ) -> None:
-    config = naming(tmp_path, start, photos, steps=2, frozen_stages=frozen, base_learning_rate=1e-3)
+    config = naming(tmp_path, start, photos, steps=2, trained_layers=trained, base_learning_rate=1e-3)
     state = weights_of(classify.train(config))
-    kept = ("refinement.conv1.", *(f"refinement.layer{n}." for n in range(1, frozen + 1)))
     for part in ("model", "ema"):
-        changed = moved(start_state, state[part])
-        assert not [name for name in changed if name.startswith(kept)]
-        assert f"refinement.layer{frozen + 1}.0.conv1.weight" in changed
-        assert "base.stem.weight" in changed  # it has a rate here
-
-
-def test_a_frozen_last_layer_stays(tmp_path: Path, photos: Path, start: Path, start_state: State) -> None:
-    config = naming(tmp_path, start, photos, steps=2, frozen_last_layer=True)
-    changed = moved(start_state, weights_of(classify.train(config))["model"])
-    assert not [name for name in changed if name.startswith("refinement.fc.")]
-    assert "refinement.layer4.0.conv1.weight" in changed
+        changed = {name for name in moved(start_state, state[part]) if name.startswith("refinement.")}
+        named = tuple(f"refinement.{layer}." for layer in trained)
+        assert {name for name in changed if not name.startswith(named)} == set()
+        assert all(any(name.startswith(layer) for name in changed) for layer in named)
+        assert "base.stem.weight" in moved(start_state, state[part])  # it has a rate here
 
 
 def test_the_last_layer_is_solved_before_the_first_step(
