@@ -83,7 +83,7 @@ def main() -> None:
         took = (time.perf_counter() - started) * 1000
         if not isinstance(answer, ClassifyAnswer | SuperResolveAnswer):
             raise SystemExit(f"the job failed: {answer}")
-        return answer.work.timings.importance + answer.work.timings.infer, took
+        return answer.work.importance_ms + answer.work.infer_ms, took
 
     for _ in range(20 if options.task == "classify" else 3):
         once()

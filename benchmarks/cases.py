@@ -13,13 +13,13 @@ from PIL import Image, ImageOps
 
 from benchmarks.measured import BEST, OURS, CaseKey, Row, Runner, measure
 from benchmarks.rivals import PRECISIONS, Rivals, dense_networks
-from pixeltier.models.budgets import Budget
 from pixeltier.models.checkpoints import load_classification, load_super_resolution
 from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.images import classify_input, read_classify_input
 from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.networks.classification import window_grid
+from pixeltier.models.outcome import CostLimits
 from pixeltier.models.precision import FAST_BF16, Arithmetic, Precision
 from pixeltier.native import cpu_isa
 from pixeltier.service.tasks import Task
@@ -102,7 +102,7 @@ def _classify(batch: int, rivals: Rivals, choice: Choice, threads: int, dtype: s
         for tier, limit in packaged_thresholds(Task.CLASSIFY).items()
     }
     for ratio in BUDGETS["resnet18"]:
-        limits = [Budget(ratio)] * batch
+        limits = [CostLimits(ratio)] * batch
         runs[f"macs <= {ratio}"] = partial(classifier.classify_within, pixels, [0.0] * batch, limits)
     runners = []
     for tier, run in runs.items():
@@ -136,7 +136,7 @@ def _resolve(size: tuple[int, int], rivals: Rivals, choice: Choice, threads: int
         for tier, limit in packaged_thresholds(Task.SUPER_RESOLVE).items()
     }
     for ratio in BUDGETS["srresnet"]:
-        runs[f"macs <= {ratio}"] = partial(resolver.upscale_within, pixels, 0.0, Budget(ratio))
+        runs[f"macs <= {ratio}"] = partial(resolver.upscale_within, pixels, 0.0, CostLimits(ratio))
     runners = [
         Runner(OURS, "both", precisions["both"], run, tier, run().macs_saved) for tier, run in runs.items()
     ]

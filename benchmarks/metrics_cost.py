@@ -25,12 +25,13 @@ import httpx
 
 from benchmarks.monitoring import free_port
 from benchmarks.service import image
+from pixeltier.models.outcome import CURVE_THRESHOLDS
 from pixeltier.service import catalogue
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.metrics import Metrics
 from pixeltier.service.telemetry.record import RequestRecord
 from pixeltier.service.tiers.opening import open_store
-from pixeltier.service.work.messages import Timings, Work
+from pixeltier.service.work.messages import Work
 
 SCRAPE_S = 15.0
 """As deploy/prometheus/prometheus.yml has it."""
@@ -50,16 +51,18 @@ sys.exit(main())
 def counting_us(repeats: int) -> float:
     """Microseconds of CPU that counting one answered classification takes, the best of five runs."""
     metrics = _metrics()
-    timings = Timings(1.0, 1.0, 5.0, 0.1)
     work = Work(
         threshold=0.55,
         macs_dense=1_814_073_344,
         macs_executed=938_008_832,
         active_share=0.469,
         pixels=135_300,
-        timings=timings,
-        macs_curve=(0,) * 21,
-        importance_histogram=(0,) * 20,
+        decode_ms=1.0,
+        importance_ms=1.0,
+        infer_ms=5.0,
+        encode_ms=0.1,
+        macs_curve=(0,) * len(CURVE_THRESHOLDS),
+        active_curve=(0,) * len(CURVE_THRESHOLDS),
     )
     record = RequestRecord(
         "x", 1, task=Task.CLASSIFY, tier="fast", tier_effective="fast", threshold=0.55, work=work

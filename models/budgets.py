@@ -14,57 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pixeltier.models.inference import bands
+from pixeltier.models.outcome import CURVE_THRESHOLDS, CostLimits, Infeasible
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
-
-CURVE_THRESHOLDS = tuple(n / 20 for n in range(21))
-"""Where `curve` samples the MACs of an image."""
-
-HISTOGRAM_BINS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The most that an image may cost; None is no limit, and of several limits the tightest one holds.
-
-    Attributes:
-        macs_ratio: of the dense network's MACs on the same image. Never exceeded: an image that takes more even at
-            threshold 1 is `Infeasible`.
-        target_macs: MACs; an image that takes more at threshold 1 runs at 1.
-        active_share: of the image's cells; likewise.
-    """
-
-    macs_ratio: float | None = None
-    target_macs: int | None = None
-    active_share: float | None = None
-
-    def __bool__(self) -> bool:
-        return self != UNLIMITED
-
-    def threshold(self, cost: "Cost", floor: float) -> float | None:
-        """The lowest threshold from `floor` on that keeps within the budget, None where there is none."""
-        found: float | None = floor
-        if self.target_macs is not None:
-            found = threshold_within(cost.macs, floor, self.target_macs)
-        if self.active_share is not None and found is not None:
-            found = threshold_within(cost.count_cells(), found, int(self.active_share * cost.cells))
-        if found is None:
-            found = 1.0
-        if self.macs_ratio is None:
-            return found
-        return threshold_within(cost.macs, found, int(self.macs_ratio * cost.macs_dense))
-
-
-UNLIMITED = Budget()
-
-
-@dataclass(frozen=True, slots=True)
-class Infeasible:
-    """No threshold meets the budget: at 1 the image still takes `macs_least`."""
-
-    macs_least: int
-    macs_dense: int
 
 
 class Count(Protocol):
@@ -87,7 +40,20 @@ class Cost:
     count_cells: Callable[[], Count]
     cells: int
 
-    def infeasible(self) -> "Infeasible":
+    def threshold(self, limits: CostLimits, floor: float) -> float | None:
+        """The lowest threshold from `floor` on that keeps within the limits, None where there is none."""
+        found: float | None = floor
+        if limits.target_macs is not None:
+            found = threshold_within(self.macs, floor, limits.target_macs)
+        if limits.active_share is not None and found is not None:
+            found = threshold_within(self.count_cells(), found, int(limits.active_share * self.cells))
+        if found is None:
+            found = 1.0
+        if limits.macs_ratio is None:
+            return found
+        return threshold_within(self.macs, found, int(limits.macs_ratio * self.macs_dense))
+
+    def infeasible(self) -> Infeasible:
         """What to say where no threshold meets the budget."""
         return Infeasible(_one(self.macs, 1.0), self.macs_dense)
 
@@ -291,14 +257,13 @@ def threshold_within(count: Count, floor: float, limit: int) -> float | None:
 
 
 def curve(count: Count) -> tuple[int, ...]:
-    """MACs at `CURVE_THRESHOLDS`."""
+    """The count at `CURVE_THRESHOLDS`."""
     return tuple(count.at(np.array(CURVE_THRESHOLDS, dtype=np.float32)).tolist())
 
 
-def histogram(importance: Floats) -> tuple[int, ...]:
-    """How many windows of a map lie in each twentieth of [0, 1]; a value of 1 is in the last one."""
-    bins = np.minimum((importance.ravel() * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
-    return tuple(np.bincount(np.maximum(bins, 0), minlength=HISTOGRAM_BINS).tolist())
+def active_windows(importance: Floats) -> tuple[int, ...]:
+    """Windows of a map that are active at `CURVE_THRESHOLDS`."""
+    return curve(ActiveSum(importance.ravel(), np.ones(importance.size, np.int64)))
 
 
 def _one(count: Count, threshold: float) -> int:

@@ -8,21 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pixeltier.models import budgets, counting
-from pixeltier.models.budgets import (
-    UNLIMITED,
-    Budget,
-    CellMacs,
-    ClassifyCount,
-    Cost,
-    Infeasible,
-    SumOfCounts,
-    TileMacs,
-)
+from pixeltier.models.budgets import CellMacs, ClassifyCount, Cost, SumOfCounts, TileMacs
 from pixeltier.models.calibration import Calibration
 from pixeltier.models.cards import ModelCard
 from pixeltier.models.checkpoints import load_classification, load_super_resolution
@@ -38,49 +28,10 @@ from pixeltier.models.networks.masks import expand_from_windows, pool_to_windows
 from pixeltier.models.networks.srresnet import SCALE
 from pixeltier.models.networks.super_resolution import SuperResolution as SuperResolutionModel
 from pixeltier.models.networks.super_resolution import SuperResolutionShape
+from pixeltier.models.outcome import CURVE_THRESHOLDS, UNLIMITED, CostLimits, Infeasible
 from pixeltier.models.precision import Precision, classifier_arithmetic, resolver_arithmetic
+from pixeltier.models.results import Classification, Floats, Pixels, SuperResolution
 from pixeltier.native import ops
-
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What any inference reports.
-
-    `importance` is float32 [h, w] in [0, 1], one value per window; `macs_curve` what the image takes at each of
-    `pixeltier.models.budgets.CURVE_THRESHOLDS`.
-    """
-
-    threshold: float
-    macs_dense: int
-    macs_executed: int
-    active_share: float
-    importance: npt.NDArray[np.float32]
-    macs_curve: tuple[int, ...]
-    importance_ms: float
-    infer_ms: float
-
-    @property
-    def macs_saved(self) -> float:
-        """1 - executed / dense; slightly negative where base and importance come on top of every cell."""
-        return 1 - self.macs_executed / self.macs_dense
-
-
-@dataclass(frozen=True, slots=True)
-class Classification(Outcome):
-    """Class probabilities, float32 [1000]."""
-
-    probabilities: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class SuperResolution(Outcome):
-    """The image, uint8 [4h, 4w, 3]."""
-
-    image: Pixels
-
 
 CPU = torch.device("cpu")
 
@@ -144,7 +95,7 @@ class Classifier:
         self,
         images: Sequence[Pixels],
         thresholds: Sequence[float],
-        limits: Sequence[Budget],
+        limits: Sequence[CostLimits],
         importance_of: Sequence[Floats] | None = None,
     ) -> list[Classification | Infeasible]:
         """As `classify`, with a budget for each image: its threshold is raised as far as the budget needs.
@@ -160,8 +111,8 @@ class Classifier:
         answer, importance = self._map(pixels, importance_of)
         costs = self._costs(importance, pixels)
         solved = [
-            budget.threshold(cost, floor)
-            for cost, floor, budget in zip(costs, thresholds, limits, strict=True)
+            cost.threshold(of_image, floor)
+            for cost, floor, of_image in zip(costs, thresholds, limits, strict=True)
         ]
         # An image whose budget cannot be met is not refined, and its answer is not given.
         limit = torch.tensor([np.inf if found is None else found for found in solved], dtype=torch.float32)
@@ -188,6 +139,7 @@ class Classifier:
                     active_share=share,
                     importance=importance[index, 0].numpy(),
                     macs_curve=budgets.curve(cost.macs),
+                    active_curve=budgets.active_windows(importance[index, 0].numpy()),
                     importance_ms=1000 * (mapped - start),
                     infer_ms=1000 * (done - mapped),
                     probabilities=probabilities[index],
@@ -310,7 +262,7 @@ class SuperResolver:
 
     @torch.inference_mode()
     def upscale_within(
-        self, image: Pixels, threshold: float, budget: Budget, importance: Floats | None = None
+        self, image: Pixels, threshold: float, limits: CostLimits, importance: Floats | None = None
     ) -> SuperResolution | Infeasible:
         """As `upscale`, with a budget: the threshold is raised as far as it needs, the same for all crops.
 
@@ -321,7 +273,7 @@ class SuperResolver:
             importance: a map to use in place of the network's own, float32 [ceil(h / window), ceil(w / window)]; its
                 MACs count all the same.
         """
-        return _Upscaling(self._network, self._calibrate, image, importance).run(threshold, budget)
+        return _Upscaling(self._network, self._calibrate, image, importance).run(threshold, limits)
 
 
 @dataclass(slots=True)
@@ -355,16 +307,16 @@ class _Upscaling:
         self._dense = self._height * self._width * counting.srresnet_dense()
         self._importance_s = self._infer_s = 0.0
 
-    def run(self, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
-        """Solve the budget, then compute tile by tile."""
-        if not budget:
+    def run(self, threshold: float, limits: CostLimits) -> SuperResolution | Infeasible:
+        """Solve for the limits, then compute tile by tile."""
+        if not limits:
             return self._compute(threshold, (self._map(tile) for tile in self._tiles), besides=0)
         maps = self._maps()
         several = len(maps) > 1
         besides = self._network.base_macs * sum(tile.cells for tile in self._tiles) if several else 0
         cost = self._cost(maps, besides)
         start = time.perf_counter()
-        solved = budget.threshold(cost, threshold)
+        solved = cost.threshold(limits, threshold)
         self._importance_s += time.perf_counter() - start
         return cost.infeasible() if solved is None else self._compute(solved, maps, besides)
 
@@ -394,7 +346,7 @@ class _Upscaling:
         image = np.empty((SCALE * self._height, SCALE * self._width, 3), dtype=np.uint8)
         importance = np.empty((-(-self._height // self._window), -(-self._width // self._window)), np.float32)
         executed, active_cells = besides, 0
-        curve = np.zeros(len(budgets.CURVE_THRESHOLDS), dtype=np.int64)
+        curve = np.zeros(len(CURVE_THRESHOLDS), dtype=np.int64)
         for mapped in maps:
             start = time.perf_counter()
             tile, rows, columns = mapped.tile, *mapped.tile.size
@@ -416,6 +368,7 @@ class _Upscaling:
             active_share=active_cells / (self._height * self._width),
             importance=importance,
             macs_curve=tuple(curve.tolist()),
+            active_curve=budgets.active_windows(importance),
             importance_ms=1000 * self._importance_s,
             infer_ms=1000 * self._infer_s,
             image=image,

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from pixeltier.models.engine import Classifier, Pixels
+from pixeltier.models.engine import Classifier
 from pixeltier.models.evaluation.dense_classifiers import DenseClassifier
 from pixeltier.models.evaluation.points import Evaluation, Point, rows
 from pixeltier.models.images import read_classify_input
 from pixeltier.models.photo_table import CLASS_COLUMNS, read_rows
+from pixeltier.models.results import Pixels
 
 BATCH = 16
 

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixeltier.models import counting
-from pixeltier.models.engine import Pixels
 from pixeltier.models.evaluation.engines import export, first_output, openvino_run, prepare_int8
 from pixeltier.models.evaluation.plain_networks import PlainEfficientNetLite, PlainRefinement
 from pixeltier.models.networks.classification import Classification
 from pixeltier.models.networks.efficientnet_lite import EfficientNetLite, EfficientNetLiteShape, from_public
 from pixeltier.models.networks.resnet18 import ResNet18, ResNet18Shape, fold_batch_norm
+from pixeltier.models.results import Pixels
 from pixeltier.models.training.start import read_tensors
 
 VIEWS = (224, 192, 160, 128)

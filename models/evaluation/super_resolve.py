@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pixeltier.models.budgets import threshold_within
-from pixeltier.models.engine import SuperResolution, SuperResolver
+from pixeltier.models.engine import SuperResolver
 from pixeltier.models.evaluation.dense_resolvers import DenseResolver
 from pixeltier.models.evaluation.metrics import SHAVE, Pixels, luma, psnr, ssim
 from pixeltier.models.evaluation.points import Evaluation, Point, Row, rows, stacked
@@ -18,6 +18,7 @@ from pixeltier.models.evaluation.ranking import ranks
 from pixeltier.models.evaluation.rivals import bicubic, published
 from pixeltier.models.networks.masks import pool_to_windows
 from pixeltier.models.networks.srresnet import SCALE
+from pixeltier.models.results import SuperResolution
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 

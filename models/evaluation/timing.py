@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from pixeltier.models.engine import Pixels
 from pixeltier.models.evaluation.interleaved import interleaved
 from pixeltier.models.evaluation.points import Evaluation, Row
+from pixeltier.models.results import Pixels
 
 PHOTOS = 16
 """Crops of a turn of the classifier, spread over all: what a threshold costs depends on the photo."""

@@ -33,7 +33,7 @@ from pixeltier.models.training.frozen_base import FrozenEfficientNetLite
 from pixeltier.models.training.least_squares import LinearFit
 from pixeltier.models.training.loop import (
     AveragedWeights,
-    Budget,
+    TrainingBudget,
     cosine,
     deterministic,
     read_config,
@@ -84,7 +84,7 @@ def train(config_path: Path) -> Path:
     optimiser = _optimiser(model, fresh, config)
     peaks = [group["lr"] for group in optimiser.param_groups]
     average = AveragedWeights(model, config.ema_decay)
-    budget = Budget(config.steps, config.minutes)
+    budget = TrainingBudget(config.steps, config.minutes)
     step = resume(checkpoint, model, optimiser, average, budget)
     batches = AugmentedBatches(
         photos, config.batch, config.random_seed, first=step, probabilities=probabilities

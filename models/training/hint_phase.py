@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from pixeltier.models.networks.super_resolution import SuperResolution
 from pixeltier.models.training.hints import Hints, HintTeacher
-from pixeltier.models.training.loop import AveragedWeights, Budget, cosine, resume, save
+from pixeltier.models.training.loop import AveragedWeights, TrainingBudget, cosine, resume, save
 from pixeltier.models.training.muon import Muon
 from pixeltier.models.training.photos import PatchSampler, Photo
 from pixeltier.models.training.super_resolve_config import SuperResolveConfig
@@ -34,7 +34,7 @@ def follow_hints(
     optimiser = Muon([{"params": list(model.refinement.body.parameters()), "lr": config.hint_learning_rate}])
     dtype = getattr(torch, config.dtype)
     average = AveragedWeights(model, 0.98)
-    budget = Budget(config.hint_steps)
+    budget = TrainingBudget(config.hint_steps)
     checkpoint = Path(config.out) / "hints.pt"
     step = resume(checkpoint, model, optimiser, average, budget)
     sampler = PatchSampler(photos, config.patch, config.random_seed + 1)

@@ -81,7 +81,7 @@ def check_keep(least: float, most: float) -> None:
 
 
 @dataclass(slots=True)
-class Budget:
+class TrainingBudget:
     """How long a training runs: a number of steps, or minutes when `minutes` is positive."""
 
     steps: int
@@ -176,7 +176,7 @@ def resume(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: AveragedWeights,
-    budget: Budget,
+    budget: TrainingBudget,
 ) -> int:
     """Take up a checkpoint where there is one; returns its step, 0 without one."""
     state = load_checkpoint(path)
@@ -195,7 +195,7 @@ def save(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: AveragedWeights,
-    budget: Budget,
+    budget: TrainingBudget,
     step: int,
 ) -> None:
     """Write everything that `resume` takes up, and what `pixeltier calibrate` reads."""

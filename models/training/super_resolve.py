@@ -26,7 +26,7 @@ from pixeltier.models.training.dense import refine_dense
 from pixeltier.models.training.hint_phase import follow_hints
 from pixeltier.models.training.loop import (
     AveragedWeights,
-    Budget,
+    TrainingBudget,
     cosine,
     deterministic,
     read_config,
@@ -76,7 +76,7 @@ def train(config_path: Path) -> Path:
     optimiser = _optimiser(model, config)
     peaks = [group["lr"] for group in optimiser.param_groups]  # a checkpoint holds rates that have fallen
     average = AveragedWeights(model, config.ema_decay)
-    budget = Budget(config.steps, config.minutes)
+    budget = TrainingBudget(config.steps, config.minutes)
     step = resume(checkpoint, model, optimiser, average, budget)
     sampler = PatchSampler(photos, config.patch, config.random_seed)
     generator = torch.Generator()

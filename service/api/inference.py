@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from pixeltier.models.outcome import CostLimits, Infeasible
 from pixeltier.service.api import image_header
 from pixeltier.service.api.access import Visit, check_tier
 from pixeltier.service.api.body import check_type, is_form, read_upload
@@ -24,9 +25,7 @@ from pixeltier.service.telemetry.record import RequestRecord, Sample
 from pixeltier.service.work import pool
 from pixeltier.service.work.messages import (
     CompareAnswer,
-    CostLimits,
     Failed,
-    Infeasible,
     Job,
     Rejected,
     RequestAnswer,

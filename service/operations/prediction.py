@@ -1,4 +1,4 @@
-"""What a threshold would do to the images that came lately: arithmetic on their MAC curves and histograms."""
+"""What a threshold would do to the images that came lately: arithmetic on their curves."""
 
 import statistics
 from bisect import bisect_left
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pixeltier.models.outcome import CURVE_THRESHOLDS
 from pixeltier.service.operations.recent import ENOUGH, SeenImage
 from pixeltier.service.tiers.goals import Resolved
 
@@ -63,12 +64,9 @@ def macs_at(image: SeenImage, threshold: float) -> float:
 
 
 def active_share(image: SeenImage, threshold: float) -> float:
-    """Share of the map's windows that reach a threshold, within a bin of the histogram linearly."""
-    total = sum(image.histogram)
-    reach = (
-        [sum(image.histogram[n:]) / total for n in range(len(image.histogram) + 1)] if total else [0.0, 0.0]
-    )
-    return _between(reach, threshold)
+    """Share of the map's windows that reach a threshold, between two points of its curve linearly."""
+    windows = image.active_curve[0]
+    return _between(image.active_curve, threshold) / windows if windows else 0.0
 
 
 def effective_threshold(image: SeenImage, resolved: Resolved) -> float:
@@ -76,20 +74,21 @@ def effective_threshold(image: SeenImage, resolved: Resolved) -> float:
     cap = resolved.max_active_share
     if cap is None or active_share(image, resolved.threshold) <= cap:
         return resolved.threshold
-    total = sum(image.histogram)
-    bins = len(image.histogram)
-    reach = [-sum(image.histogram[n:]) / total for n in range(bins + 1)]  # ascending
-    upper = min(bins, bisect_left(reach, -cap))
-    low, high = reach[upper - 1], reach[upper]
-    share = (-cap - low) / (high - low) if high > low else 1.0
-    return max(resolved.threshold, (upper - 1 + min(1.0, max(0.0, share))) / bins)
+    wanted = cap * image.active_curve[0]
+    upper = bisect_left(image.active_curve, -wanted, key=lambda active: -active)
+    if upper == len(CURVE_THRESHOLDS):
+        return 1.0
+    high, low = image.active_curve[upper - 1], image.active_curve[upper]
+    left, right = CURVE_THRESHOLDS[upper - 1], CURVE_THRESHOLDS[upper]
+    return max(resolved.threshold, right + (left - right) * (wanted - low) / (high - low))
 
 
 def _between(values: Sequence[float], threshold: float) -> float:
-    """Linear interpolation of values at 0, 1/n, ..., 1."""
-    position = min(1.0, max(0.0, threshold)) * (len(values) - 1)
-    low = min(int(position), len(values) - 2)
-    return values[low] + (values[low + 1] - values[low]) * (position - low)
+    """Linear interpolation of values at `CURVE_THRESHOLDS`."""
+    right = min(max(1, bisect_left(CURVE_THRESHOLDS, threshold)), len(CURVE_THRESHOLDS) - 1)
+    left, width = CURVE_THRESHOLDS[right - 1], CURVE_THRESHOLDS[right] - CURVE_THRESHOLDS[right - 1]
+    share = min(1.0, max(0.0, (threshold - left) / width))
+    return values[right - 1] + (values[right] - values[right - 1]) * share
 
 
 def _latency(images: Sequence[SeenImage], executed: Sequence[float], worker_ms: WorkerMs) -> Latency | None:

@@ -1,6 +1,6 @@
 """What came by lately, in memory: costs of images for the dry-run, outcomes of requests for the live view.
 
-Of an image only numbers are kept: its MACs at 21 thresholds, 20 counts of its importance map, its time. Never pixels.
+Of an image only numbers are kept: its MACs and active windows at some thresholds, its time. Never pixels.
 """
 
 import time
@@ -25,8 +25,7 @@ class SeenImage:
 
     Attributes:
         tier: the tier that was asked for.
-        macs_curve: MACs at the thresholds 0, 0.05, ..., 1.
-        histogram: windows of the importance map in each twentieth of [0, 1].
+        macs_curve, active_curve: MACs, and active windows, at `pixeltier.models.outcome.CURVE_THRESHOLDS`.
         fixed_ms: decoding and encoding, which no threshold changes; `model_ms`: the rest, at `macs_executed`.
     """
 
@@ -34,7 +33,7 @@ class SeenImage:
     macs_dense: int
     macs_executed: int
     macs_curve: tuple[int, ...]
-    histogram: tuple[int, ...]
+    active_curve: tuple[int, ...]
     pixels: int
     fixed_ms: float
     model_ms: float
@@ -42,16 +41,15 @@ class SeenImage:
     @classmethod
     def of(cls, tier: str, work: Work) -> "SeenImage":
         """From a worker's report."""
-        timings = work.timings
         return cls(
             tier=tier,
             macs_dense=work.macs_dense,
             macs_executed=work.macs_executed,
             macs_curve=work.macs_curve,
-            histogram=work.importance_histogram,
+            active_curve=work.active_curve,
             pixels=work.pixels,
-            fixed_ms=timings.decode + timings.encode,
-            model_ms=timings.importance + timings.infer,
+            fixed_ms=work.decode_ms + work.encode_ms,
+            model_ms=work.importance_ms + work.infer_ms,
         )
 
 

@@ -7,11 +7,12 @@ from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from pixeltier.models.outcome import CostLimits
 from pixeltier.service.catalogue import Catalogue
 from pixeltier.service.configuration.settings import Settings
 from pixeltier.service.task_specs.tensor import Tensor, TensorShape
 from pixeltier.service.tasks import Task
-from pixeltier.service.work.messages import CostLimits, ImportanceMap, RequestAnswer, RequestJob
+from pixeltier.service.work.messages import ImportanceMap, RequestAnswer, RequestJob
 
 Parameters = TypeVar("Parameters", bound=BaseModel)
 Answer = TypeVar("Answer", bound=RequestAnswer)

@@ -48,11 +48,10 @@ class ModelStatistics:
         (self.success if record.problem is None else self.fail).add(record.elapsed_ms)
         if record.work is None:
             return
-        timings = record.work.timings
         self.queue.add(record.queue_ms or 0.0)
-        self.compute_input.add(timings.decode)
-        self.compute_infer.add(timings.importance + timings.infer)
-        self.compute_output.add(timings.encode)
+        self.compute_input.add(record.work.decode_ms)
+        self.compute_infer.add(record.work.importance_ms + record.work.infer_ms)
+        self.compute_output.add(record.work.encode_ms)
 
 
 class InferenceStatistics:

@@ -124,12 +124,11 @@ class RequestRecord:
         if self.queue_ms is not None:
             shown["queue"] = self.queue_ms
         if self.work is not None:
-            timings = self.work.timings
             shown |= {
-                "decode": timings.decode,
-                "importance": timings.importance,
-                "infer": timings.infer,
-                "encode": timings.encode,
+                "decode": self.work.decode_ms,
+                "importance": self.work.importance_ms,
+                "infer": self.work.infer_ms,
+                "encode": self.work.encode_ms,
             }
         shown["total"] = self.elapsed_ms
         return shown

@@ -3,20 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pixeltier.models.outcome import UNLIMITED, CostLimits, Infeasible, Outcome
 from pixeltier.service.tasks import Task
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 
 RejectionKind = Literal["undecodable-image", "image-too-large", "output-too-large"]
-
-
-@dataclass(frozen=True, slots=True)
-class CostLimits:
-    """What may raise a job's threshold, as `pixeltier.models.budgets.Budget`: only `macs_ratio` is never exceeded."""
-
-    macs_ratio: float | None = None
-    target_macs: int | None = None
-    active_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +21,7 @@ class RequestJob:
     threshold: float
     max_pixels: int
     importance: bool = False
-    limits: CostLimits = CostLimits()
+    limits: CostLimits = UNLIMITED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,34 +70,13 @@ class CompareJob:
 Job = RequestJob | CompareJob
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Milliseconds in the stages of a worker."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Outcome):
+    """What the image cost, as the native kernels counted it; `pixels` are those of the decoded input."""
 
-    decode: float
-    importance: float
-    infer: float
-    encode: float
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What the image cost, as the native kernels counted it.
-
-    Attributes:
-        pixels: of the decoded input.
-        macs_curve: MACs at the thresholds 0, 0.05, ..., 1 (21 values), counted exactly from the image's map.
-        importance_histogram: windows of the map in each twentieth of [0, 1] (20 counts).
-    """
-
-    threshold: float
-    macs_dense: int
-    macs_executed: int
-    active_share: float
     pixels: int
-    timings: Timings
-    macs_curve: tuple[int, ...]
-    importance_histogram: tuple[int, ...]
+    decode_ms: float
+    encode_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +119,6 @@ class Rejected:
 
     kind: RejectionKind
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Infeasible:
-    """The image takes more than its `macs_ratio` at any threshold: `macs_least` at 1."""
-
-    macs_least: int
-    macs_dense: int
 
 
 @dataclass(frozen=True, slots=True)

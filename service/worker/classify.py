@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pixeltier.models import budgets
-from pixeltier.models.budgets import UNLIMITED
 from pixeltier.models.images import classify_input
+from pixeltier.models.outcome import UNLIMITED, Infeasible
 from pixeltier.service.tasks import Task
 from pixeltier.service.work.messages import (
     Answer,
@@ -15,14 +14,12 @@ from pixeltier.service.work.messages import (
     ClassifyJob,
     CompareAnswer,
     CompareJob,
-    Infeasible,
     Rejected,
 )
 from pixeltier.service.worker.decode import ImageRejectedError, decode, flatten
 from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.runner import (
     Runner,
-    budget_of,
     feasible,
     importance_of,
     ms_since,
@@ -52,13 +49,13 @@ class ClassifyRunner(Runner[ClassifyJob]):
             places.append(place)
             decode_ms.append(ms_since(started))
         wanted = [jobs[place] for place in places]
-        thresholds, limits = [job.threshold for job in wanted], [budget_of(job.limits) for job in wanted]
+        thresholds, limits = [job.threshold for job in wanted], [job.limits for job in wanted]
         results = engine.classify(images, thresholds, limits) if images else []
         for result, place, decoded_pixels, took in zip(results, places, pixels, decode_ms, strict=True):
             started = time.perf_counter()
             job = jobs[place]
-            if isinstance(result, budgets.Infeasible):
-                answers[place] = Infeasible(result.macs_least, result.macs_dense)
+            if isinstance(result, Infeasible):
+                answers[place] = result
                 continue
             order = np.argsort(-result.probabilities, kind="stable")[: job.top_k]
             predictions = [(int(n), float(result.probabilities[n])) for n in order]

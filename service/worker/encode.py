@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image
 
+from pixeltier.models.results import Pixels
 from pixeltier.service.tasks import SCALE
 from pixeltier.service.work.messages import OutputFormat, TargetSize
 from pixeltier.service.worker.decode import Decoded, ImageRejectedError
-from pixeltier.service.worker.interface import Pixels
 from pixeltier.service.worker.png_writer import write_png
 
 SIDE_LIMITS: dict[OutputFormat, int] = {"webp": 16383, "jpeg": 65500}

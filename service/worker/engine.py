@@ -10,11 +10,11 @@ import torch
 
 from pixeltier import native
 from pixeltier.models import devices
-from pixeltier.models.budgets import Budget, Infeasible
-from pixeltier.models.engine import Classification, Classifier, SuperResolution, SuperResolver
+from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.inference.device import bound_memory
+from pixeltier.models.outcome import CostLimits, Infeasible
 from pixeltier.models.precision import Precision
-from pixeltier.service.worker.interface import Pixels
+from pixeltier.models.results import Classification, Pixels, SuperResolution
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ class TorchEngine:
         torch.set_num_threads(threads)
 
     def classify(
-        self, images: Sequence[Pixels], thresholds: Sequence[float], limits: Sequence[Budget]
+        self, images: Sequence[Pixels], thresholds: Sequence[float], limits: Sequence[CostLimits]
     ) -> Sequence[Classification | Infeasible]:
         """See Engine."""
         return _on_device(lambda: self._classifier.classify_within(images, thresholds, limits))
 
-    def upscale(self, image: Pixels, threshold: float, budget: Budget) -> SuperResolution | Infeasible:
+    def upscale(self, image: Pixels, threshold: float, limits: CostLimits) -> SuperResolution | Infeasible:
         """See Engine."""
-        return _on_device(lambda: self._resolver.upscale_within(image, threshold, budget))
+        return _on_device(lambda: self._resolver.upscale_within(image, threshold, limits))
 
 
 def _on_device(call: Callable[[], Result]) -> Result:

@@ -3,24 +3,23 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from pixeltier.models import budgets
-from pixeltier.models.budgets import Budget
+from pixeltier.models.outcome import Infeasible, Outcome
+from pixeltier.models.results import Floats
 from pixeltier.service.tasks import Task
 from pixeltier.service.work.messages import (
     Answer,
     CompareAnswer,
     CompareJob,
-    CostLimits,
     ImportanceMap,
     RequestJob,
-    Timings,
     Work,
 )
-from pixeltier.service.worker.interface import Engine, Floats, Outcome
+from pixeltier.service.worker.interface import Engine
 
 Job = TypeVar("Job", bound=RequestJob)
 Result = TypeVar("Result", bound=Outcome)
@@ -55,22 +54,9 @@ class Runner(ABC, Generic[Job]):
 
 
 def work_of(outcome: Outcome, pixels: int, *, decode_ms: float, encode_ms: float) -> Work:
-    """What an image cost, as plain numbers."""
-    return Work(
-        threshold=float(outcome.threshold),
-        macs_dense=int(outcome.macs_dense),
-        macs_executed=int(outcome.macs_executed),
-        active_share=float(outcome.active_share),
-        pixels=pixels,
-        timings=Timings(decode_ms, float(outcome.importance_ms), float(outcome.infer_ms), encode_ms),
-        macs_curve=outcome.macs_curve,
-        importance_histogram=budgets.histogram(outcome.importance),
-    )
-
-
-def budget_of(limits: CostLimits) -> Budget:
-    """Limits as the engine takes them."""
-    return Budget(limits.macs_ratio, limits.target_macs, limits.active_share)
+    """What an image cost, without its arrays."""
+    found = {field.name: getattr(outcome, field.name) for field in fields(Outcome)}
+    return Work(**found, pixels=pixels, decode_ms=decode_ms, encode_ms=encode_ms)
 
 
 def importance_of(values: Floats) -> ImportanceMap:
@@ -81,9 +67,9 @@ def importance_of(values: Floats) -> ImportanceMap:
     return ImportanceMap(int(height), int(width), rounded)
 
 
-def feasible(outcome: Result | budgets.Infeasible) -> Result:
+def feasible(outcome: Result | Infeasible) -> Result:
     """The outcome of a job without a budget, which cannot be missed."""
-    if isinstance(outcome, budgets.Infeasible):
+    if isinstance(outcome, Infeasible):
         raise RuntimeError("a budget that nobody set was missed")
     return outcome
 

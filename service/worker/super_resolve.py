@@ -5,15 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pixeltier.models import budgets
-from pixeltier.models.budgets import UNLIMITED
 from pixeltier.models.evaluation.metrics import luma, psnr, ssim
+from pixeltier.models.outcome import UNLIMITED, Infeasible
 from pixeltier.service.tasks import SCALE, Task
 from pixeltier.service.work.messages import (
     Answer,
     CompareAnswer,
     CompareJob,
-    Infeasible,
     Rejected,
     SuperResolveAnswer,
     SuperResolveJob,
@@ -23,7 +21,6 @@ from pixeltier.service.worker.encode import check_output, encode, output_size
 from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.runner import (
     Runner,
-    budget_of,
     feasible,
     importance_of,
     ms_since,
@@ -64,9 +61,9 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
         check_output(*size, job.format, job.max_output_pixels)
         pixels = np.array(visible_colours(decoded), dtype=np.uint8)  # a copy: torch warns of read-only views
         decode_ms = ms_since(started)
-        result = engine.upscale(pixels, job.threshold, budget_of(job.limits))
-        if isinstance(result, budgets.Infeasible):
-            return Infeasible(result.macs_least, result.macs_dense)
+        result = engine.upscale(pixels, job.threshold, job.limits)
+        if isinstance(result, Infeasible):
+            return result
         started = time.perf_counter()
         if result.image.shape != (SCALE * height, SCALE * width, 3):
             raise RuntimeError(f"{width}x{height} came back as {result.image.shape}")

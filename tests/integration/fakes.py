@@ -10,13 +10,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 from fastapi import FastAPI
 
-from pixeltier.models.budgets import ActiveSum, Budget, Cost, Infeasible, curve
+from pixeltier.models.budgets import ActiveSum, Cost, active_windows, curve
+from pixeltier.models.outcome import CostLimits, Infeasible
+from pixeltier.models.results import Classification, SuperResolution
 from pixeltier.service.api import access
 from pixeltier.service.api.admin_tokens import AdminTokens
 from pixeltier.service.api.app import create_app
@@ -42,18 +44,7 @@ MARKER = "CRASH_ONCE_MARKER"
 _leaked: list[bytes] = []
 
 
-@dataclass(frozen=True)
-class FakeOutcome:
-    threshold: float
-    macs_dense: int
-    macs_executed: int
-    active_share: float
-    importance: np.ndarray
-    macs_curve: tuple[int, ...]
-    importance_ms: float = 0.1
-    infer_ms: float = 0.2
-    probabilities: Any = None
-    image: Any = None
+Result = TypeVar("Result", Classification, SuperResolution)
 
 
 def _pull(threshold: float) -> None:
@@ -98,24 +89,40 @@ class FakeEngine:
         self.threads = threads
 
     def _outcome(
-        self, seen: np.ndarray, floor: float, budget: Budget, dense: int, **result: Any
-    ) -> FakeOutcome | Infeasible:
+        self,
+        kind: type[Result],
+        seen: np.ndarray,
+        floor: float,
+        limits: CostLimits,
+        dense: int,
+        **result: Any,
+    ) -> Result | Infeasible:
         gray = seen.mean(axis=2)
         importance = (np.abs(gray - gray.mean()) / 255).astype(np.float32)
         cells = ActiveSum(importance.ravel(), np.ones(importance.size, np.int64))
         macs = _Macs(cells, dense)
-        threshold = budget.threshold(Cost(macs, dense, lambda: cells, importance.size), floor)
+        threshold = Cost(macs, dense, lambda: cells, importance.size).threshold(limits, floor)
         if threshold is None:
             return Infeasible(int(macs.at(np.ones(1, np.float32))[0]), dense)
         executed, active = (int(count.at(np.array([threshold], np.float32))[0]) for count in (macs, cells))
-        share = active / importance.size
-        return FakeOutcome(threshold, dense, executed, share, importance, curve(macs), **result)
+        return kind(
+            threshold=threshold,
+            macs_dense=dense,
+            macs_executed=executed,
+            active_share=active / importance.size,
+            macs_curve=curve(macs),
+            active_curve=active_windows(importance),
+            importance_ms=0.1,
+            infer_ms=0.2,
+            importance=importance,
+            **result,
+        )
 
     def classify(
-        self, images: Sequence[np.ndarray], thresholds: Sequence[float], limits: Sequence[Budget]
-    ) -> list[FakeOutcome | Infeasible]:
+        self, images: Sequence[np.ndarray], thresholds: Sequence[float], limits: Sequence[CostLimits]
+    ) -> list[Classification | Infeasible]:
         outcomes = []
-        for image, threshold, budget in zip(images, thresholds, limits, strict=True):
+        for image, threshold, of_image in zip(images, thresholds, limits, strict=True):
             assert image.shape == (224, 224, 3)
             assert image.dtype == np.uint8
             _pull(threshold)
@@ -123,16 +130,21 @@ class FakeEngine:
             # The strongest colour decides: red 0, green 1, blue 2.
             probabilities[int(image.reshape(-1, 3).mean(axis=0).argmax())] = 1 - 999e-4
             outcomes.append(
-                self._outcome(image[::8, ::8], threshold, budget, 1000, probabilities=probabilities)
+                self._outcome(
+                    Classification, image[::8, ::8], threshold, of_image, 1000, probabilities=probabilities
+                )
             )
         return outcomes
 
-    def upscale(self, image: np.ndarray, threshold: float, budget: Budget) -> FakeOutcome | Infeasible:
+    def upscale(
+        self, image: np.ndarray, threshold: float, limits: CostLimits
+    ) -> SuperResolution | Infeasible:
         assert image.ndim == 3
         assert image.dtype == np.uint8
         _pull(threshold)
         enlarged = image.repeat(4, axis=0).repeat(4, axis=1)
-        return self._outcome(image, threshold, budget, 100 * image.shape[0] * image.shape[1], image=enlarged)
+        dense = 100 * image.shape[0] * image.shape[1]
+        return self._outcome(SuperResolution, image, threshold, limits, dense, image=enlarged)
 
 
 def load_fake(weights_dir: str | None) -> FakeEngine:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pixeltier.models.budgets import CURVE_THRESHOLDS
+from pixeltier.models.outcome import CURVE_THRESHOLDS
 from pixeltier.service.task_specs.mean_colour import MeanColourAnswer, MeanColourJob
 from pixeltier.service.tasks import Task
-from pixeltier.service.work.messages import Answer, CompareAnswer, CompareJob, Rejected, Timings, Work
+from pixeltier.service.work.messages import Answer, CompareAnswer, CompareJob, Rejected, Work
 from pixeltier.service.worker.decode import ImageRejectedError, decode, flatten
 from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.runner import Runner, ms_since
@@ -55,9 +55,12 @@ def _answer(job: MeanColourJob) -> Answer:
         macs_executed=executed,
         active_share=executed / pixels.size,
         pixels=decoded.pixels,
-        timings=Timings(ms_since(started), 0.0, 0.0, 0.0),
+        decode_ms=ms_since(started),
+        importance_ms=0.0,
+        infer_ms=0.0,
+        encode_ms=0.0,
         macs_curve=tuple(round((1 - threshold) * pixels.size) for threshold in CURVE_THRESHOLDS),
-        importance_histogram=(1,) * 20,
+        active_curve=(1,) * len(CURVE_THRESHOLDS),
     )
     return MeanColourAnswer(work=work, colour=tuple(mean * job.scale / 255))
 

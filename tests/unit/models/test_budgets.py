@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixeltier.models import budgets
-from pixeltier.models.budgets import Budget, CellMacs, ClassifyCount, Cost, Infeasible, SumOfCounts, TileMacs
+from pixeltier.models.budgets import CellMacs, ClassifyCount, Cost, SumOfCounts, TileMacs
 from pixeltier.models.calibration import KNOTS
-from pixeltier.models.engine import Classification, Classifier, SuperResolver
+from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.inference import tiles
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.networks.classification import ClassificationShape, window_grid
 from pixeltier.models.networks.masks import expand_from_windows
 from pixeltier.models.networks.super_resolution import SuperResolutionShape
+from pixeltier.models.outcome import CURVE_THRESHOLDS, CostLimits, Infeasible
+from pixeltier.models.results import Classification
 from pixeltier.native import ops
 from tests.unit.models.networks import card_of, classification, photo_like, super_resolution
 
@@ -85,7 +87,7 @@ def small_classifier(window: int, answers: int) -> Classifier:
 def with_map(
     classifier: Classifier, pixels: np.ndarray, windows: torch.Tensor, threshold: float
 ) -> Classification:
-    (found,) = classifier.classify_within([pixels], [threshold], [Budget()], [windows[0, 0].numpy()])
+    (found,) = classifier.classify_within([pixels], [threshold], [CostLimits()], [windows[0, 0].numpy()])
     assert isinstance(found, Classification)
     return found
 
@@ -220,29 +222,28 @@ def test_the_tightest_limit_holds() -> None:
     macs = TileMacs(cells, 10, 10, 1, CellMacs(1, 9, 0))
     cost = Cost(macs, 1000, lambda: budgets.active_cells(cells, 1, (0, 10), (0, 10)), 100)
 
-    def executed(budget: Budget, floor: float = 0.0) -> int:
-        threshold = budget.threshold(cost, floor)
+    def executed(limits: CostLimits, floor: float = 0.0) -> int:
+        threshold = cost.threshold(limits, floor)
         assert threshold is not None
         return int(macs.at(np.array([threshold], np.float32))[0])
 
-    assert executed(Budget()) == 1000
-    assert executed(Budget(), 0.5) == 550
-    assert executed(Budget(macs_ratio=0.46)) == 460
-    assert executed(Budget(macs_ratio=0.9), 0.5) == 550
-    assert executed(Budget(macs_ratio=0.9, target_macs=500)) == 496
-    assert executed(Budget(macs_ratio=0.9, target_macs=500, active_share=0.2)) == 280
-    assert executed(Budget(target_macs=1)) == 100  # a target, as near as it comes
-    assert Budget(macs_ratio=0.05).threshold(cost, 0.0) is None
+    assert executed(CostLimits()) == 1000
+    assert executed(CostLimits(), 0.5) == 550
+    assert executed(CostLimits(macs_ratio=0.46)) == 460
+    assert executed(CostLimits(macs_ratio=0.9), 0.5) == 550
+    assert executed(CostLimits(macs_ratio=0.9, target_macs=500)) == 496
+    assert executed(CostLimits(macs_ratio=0.9, target_macs=500, active_share=0.2)) == 280
+    assert executed(CostLimits(target_macs=1)) == 100  # a target, as near as it comes
+    assert cost.threshold(CostLimits(macs_ratio=0.05), 0.0) is None
     assert cost.infeasible() == Infeasible(100, 1000)
-    assert not Budget()
-    assert Budget(active_share=0.1)
+    assert not CostLimits()
+    assert CostLimits(active_share=0.1)
 
 
-def test_a_histogram_counts_every_window() -> None:
-    counts = budgets.histogram(np.array([[0.0, 0.049, 0.05], [0.999, 1.0, 0.5]], np.float32))
-    assert len(counts) == 20
-    assert (counts[0], counts[1], counts[10], counts[19]) == (2, 1, 1, 2)
-    assert sum(counts) == 6
+def test_active_windows_are_those_that_reach_each_threshold() -> None:
+    counts = budgets.active_windows(np.array([[0.0, 0.049, 0.05], [0.999, 1.0, np.nan]], np.float32))
+    at = dict(zip(CURVE_THRESHOLDS, counts, strict=True))
+    assert (at[0.0], at[0.05], at[0.1], at[0.9975], at[1.0]) == (5, 3, 2, 2, 1)
 
 
 # ---- with maps of the networks' own --------------------------------------------------------------------
@@ -264,7 +265,7 @@ def test_a_batch_keeps_each_image_to_its_own_budget(
     classifier: Classifier, ratios: Sequence[float | None], floor: float, seed: int
 ) -> None:
     images = [photo_like(224, 224, seed + n) for n in range(len(ratios))]
-    limits = [Budget(macs_ratio=ratio) for ratio in ratios]
+    limits = [CostLimits(macs_ratio=ratio) for ratio in ratios]
     results = classifier.classify_within(images, [floor] * len(images), limits)
     least = classifier._network.base_macs(224, 224)
     for ratio, result in zip(ratios, results, strict=True):
@@ -301,7 +302,7 @@ def test_super_resolution_never_exceeds_its_budget(
         crops = list(tiles.split(*size, network.halo + ops.COMPOSE_REACH, 8, tile))
         cells = sum(crop.cells for crop in crops)
         least = cells * (network.base_macs * (2 if len(crops) > 1 else 1) + network.importance_macs)
-        result = resolver.upscale_within(image, floor, Budget(macs_ratio=ratio))
+        result = resolver.upscale_within(image, floor, CostLimits(macs_ratio=ratio))
         assert isinstance(result, Infeasible) == (int(ratio * result.macs_dense) < least)
         if isinstance(result, Infeasible):
             assert result.macs_least == least
@@ -342,19 +343,19 @@ def test_the_highest_threshold_is_the_base_alone(resolver: SuperResolver, classi
 
 def test_a_curve_holds_the_cost_of_every_twentieth(resolver: SuperResolver, classifier: Classifier) -> None:
     image = photo_like(40, 33, 5)
-    runs = [resolver.upscale(image, threshold) for threshold in budgets.CURVE_THRESHOLDS]
+    runs = [resolver.upscale(image, threshold) for threshold in CURVE_THRESHOLDS]
     assert runs[0].macs_curve == tuple(run.macs_executed for run in runs)
     assert len(set(runs[0].macs_curve)) > 5
     seen = photo_like(224, 224, 1)
-    named = [classifier.classify([seen], [threshold])[0] for threshold in budgets.CURVE_THRESHOLDS]
+    named = [classifier.classify([seen], [threshold])[0] for threshold in CURVE_THRESHOLDS]
     assert named[0].macs_curve == tuple(run.macs_executed for run in named)
     assert len(set(named[0].macs_curve)) > 5
 
 
 def test_infeasible_images_leave_the_batch(classifier: Classifier) -> None:
     images = [photo_like(224, 224, n) for n in range(3)]
-    impossible = Budget(macs_ratio=0.001)
-    results = classifier.classify_within(images, [0.5] * 3, [Budget(), impossible, Budget()])
+    impossible = CostLimits(macs_ratio=0.001)
+    results = classifier.classify_within(images, [0.5] * 3, [CostLimits(), impossible, CostLimits()])
     assert isinstance(results[1], Infeasible)
     for place in (0, 2):
         (alone,) = classifier.classify([images[place]], [0.5])
@@ -372,7 +373,7 @@ def test_infeasible_images_leave_the_batch(classifier: Classifier) -> None:
 def test_a_cap_on_the_active_share_holds(
     resolver: SuperResolver, classifier: Classifier, share: float, tile: int, seed: int
 ) -> None:
-    budget = Budget(active_share=share)
+    budget = CostLimits(active_share=share)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pixeltier.models.engine.split", lambda *a, **k: tiles.split(*a, **k, tile=tile))
         enlarged = resolver.upscale_within(photo_like(50, 41, seed), 0.0, budget)

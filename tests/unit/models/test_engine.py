@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from pixeltier.models import counting
-from pixeltier.models.budgets import UNLIMITED, Infeasible
 from pixeltier.models.checkpoints import load_super_resolution
 from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.images import classify_input
 from pixeltier.models.inference import tiles
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.networks.super_resolution import SuperResolutionShape
+from pixeltier.models.outcome import UNLIMITED, Infeasible
 from tests.unit.models.networks import as_images, composed, photo_like, super_resolution
 
 

@@ -15,7 +15,7 @@ from pixeltier.models import counting
 from pixeltier.models.budgets import Cost
 from pixeltier.models.calibration import KNOTS
 from pixeltier.models.cards import Expectation, ModelCard
-from pixeltier.models.engine import Classification, Classifier, SuperResolver
+from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.evaluation import classify, super_resolve
 from pixeltier.models.evaluation.onnx_macs import OnnxGraph
 from pixeltier.models.evaluation.plot import draw, point_style
@@ -26,6 +26,7 @@ from pixeltier.models.evaluation.suggestion import as_toml, suggest
 from pixeltier.models.images import read_classify_input
 from pixeltier.models.networks.classification import ClassificationShape
 from pixeltier.models.networks.super_resolution import SuperResolutionShape
+from pixeltier.models.results import Classification
 from pixeltier.native import ops
 from tests.unit.models.networks import (
     as_images,

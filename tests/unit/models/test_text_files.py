@@ -14,7 +14,7 @@ from pixeltier.models.text_files import (
     loads_toml,
     read_text,
 )
-from pixeltier.models.training.loop import Budget, read_config
+from pixeltier.models.training.loop import TrainingBudget, read_config
 
 NO_BREAK = "\u00a0"
 ZERO_WIDTH = "\u200b"
@@ -83,10 +83,10 @@ def test_json_names_it_too() -> None:
 def test_a_training_configuration(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(b"\xef\xbb\xbfsteps = 3\n")
-    assert read_config(file, Budget).steps == 3
+    assert read_config(file, TrainingBudget).steps == 3
     file.write_text(f"steps ={NO_BREAK}3\n")
     with pytest.raises(ValueError, match=r"config\.toml: .*NO-BREAK SPACE \(U\+00A0\) at line 1, column 8"):
-        read_config(file, Budget)
+        read_config(file, TrainingBudget)
 
 
 def test_names_of_classes(tmp_path: Path) -> None:

@@ -8,14 +8,26 @@ from hypothesis import strategies as st
 
 from pixeltier.service.pool.latency import LatencyModel
 from pixeltier.service.tasks import Task
-from pixeltier.service.work.messages import Timings, Work
+from pixeltier.service.work.messages import Work
 
 DENSE_PER_PIXEL = 2_218_176
 
 
 def work(macs: float, pixels: int, least: float = 0.0) -> Work:
     curve = (int(macs),) * 20 + (int(least or macs),)
-    return Work(0.5, int(2 * macs), int(macs), 0.5, pixels, Timings(0, 0, 0, 0), curve, (0,) * 20)
+    return Work(
+        threshold=0.5,
+        macs_dense=int(2 * macs),
+        macs_executed=int(macs),
+        active_share=0.5,
+        macs_curve=curve,
+        active_curve=(0,) * len(curve),
+        importance_ms=0.0,
+        infer_ms=0.0,
+        pixels=pixels,
+        decode_ms=0.0,
+        encode_ms=0.0,
+    )
 
 
 def teach(

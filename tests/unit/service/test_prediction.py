@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixeltier.models.budgets import CURVE_THRESHOLDS, histogram
+from pixeltier.models.budgets import active_windows
+from pixeltier.models.outcome import CURVE_THRESHOLDS
 from pixeltier.service.operations.prediction import (
     active_share,
     effective_threshold,
@@ -30,7 +31,7 @@ def _image(
         macs_dense=DENSE,
         macs_executed=executed(threshold),
         macs_curve=tuple(executed(t) for t in CURVE_THRESHOLDS),
-        histogram=histogram(importance.astype(np.float32)),
+        active_curve=active_windows(importance.astype(np.float32)),
         pixels=100,
         fixed_ms=2.0,
         model_ms=model_ms,
@@ -107,6 +108,17 @@ def test_time_moves_by_what_the_latency_model_says_of_the_difference() -> None:
     few = predict(images[:3], "fast", Resolved(0.5), worker_ms)
     assert few is not None
     assert few.latency_ms is None
+
+
+@pytest.mark.parametrize("threshold", [0.91, 0.95, 0.985, 0.993, 0.999])
+def test_near_one_photos_that_the_base_answers_alone_are_seen_as_such(threshold: float) -> None:
+    """A classifier leaves a sure photo's whole map below the threshold: a coarse curve would still refine it."""
+    chance = np.random.default_rng(7)
+    maps = [np.clip(chance.uniform(0.8, 1) - chance.uniform(0, 0.02, 196), 0, 1) for _ in range(200)]
+    true = sum(_image(one, threshold=threshold).macs_executed for one in maps) / (DENSE * len(maps))
+    found = predict([_image(one) for one in maps], "fast", Resolved(threshold), _no_time)
+    assert found is not None
+    assert found.macs_saved == pytest.approx(1 - true, abs=0.015)
 
 
 def test_quantiles() -> None:
