@@ -16,6 +16,7 @@ from benchmarks.rivals import PRECISIONS, Rivals, dense_networks
 from pixeltier.models.checkpoints import load_classification, load_super_resolution
 from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.images import classify_input, read_classify_input
+from pixeltier.models.inference.backend import CpuBackend
 from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.networks.classification import window_grid
@@ -110,7 +111,7 @@ def _classify(batch: int, rivals: Rivals, choice: Choice, threads: int, dtype: s
         saved = 1 - sum(r.macs_executed for r in results) / sum(r.macs_dense for r in results)
         runners.append(Runner(OURS, "both", precisions["both"], run, tier, saved))
     ranges = card.int8.ranges if card.int8 is not None and arithmetic.int8_base else None
-    network = SparseClassification(model, arithmetic.dtype, ranges)
+    network = SparseClassification(model, CpuBackend(arithmetic.dtype), ranges)
     stacked = torch.from_numpy(np.stack(pixels))
     answer = network.base(stacked)
     grid = window_grid(*stacked.shape[1:3], model.shape.window)
@@ -141,7 +142,7 @@ def _resolve(size: tuple[int, int], rivals: Rivals, choice: Choice, threads: int
         Runner(OURS, "both", precisions["both"], run, tier, run().macs_saved) for tier, run in runs.items()
     ]
     example = _tensor(pixels)
-    network = SparseSuperResolution(model, resolver.arithmetic.dtype)
+    network = SparseSuperResolution(model, CpuBackend(resolver.arithmetic.dtype))
     answer = network.base(example)
     every = torch.arange(pixels.shape[0] * pixels.shape[1], dtype=torch.int32)
     parts: dict[str, Callable[[], Any]] = {

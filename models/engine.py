@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,38 +16,23 @@ from pixeltier.models.budgets import CellMacs, ClassifyCount, Cost, SumOfCounts,
 from pixeltier.models.calibration import Calibration
 from pixeltier.models.cards import ModelCard
 from pixeltier.models.checkpoints import load_classification, load_super_resolution
+from pixeltier.models.inference.backend import backend_of
 from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
-from pixeltier.models.inference.device_classification import DeviceClassification
-from pixeltier.models.inference.device_super_resolution import DeviceSuperResolution
-from pixeltier.models.inference.resnet18 import RefinementRun
+from pixeltier.models.inference.efficientnet_lite import BaseAnswer
+from pixeltier.models.inference.super_resolution import BaseAnswer as EnlargedBase
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.inference.tiles import Tile, split
 from pixeltier.models.networks.classification import Classification as ClassificationModel
-from pixeltier.models.networks.classification import ClassificationShape, window_grid
+from pixeltier.models.networks.classification import window_grid
 from pixeltier.models.networks.masks import expand_from_windows, pool_to_windows
 from pixeltier.models.networks.srresnet import SCALE
 from pixeltier.models.networks.super_resolution import SuperResolution as SuperResolutionModel
-from pixeltier.models.networks.super_resolution import SuperResolutionShape
 from pixeltier.models.outcome import CURVE_THRESHOLDS, UNLIMITED, CostLimits, Infeasible
 from pixeltier.models.precision import Precision, classifier_arithmetic, resolver_arithmetic
 from pixeltier.models.results import Classification, Floats, Pixels, SuperResolution
 from pixeltier.native import ops
 
 CPU = torch.device("cpu")
-
-
-class ClassificationNetwork(Protocol):
-    """What classifying needs of both networks, wherever they run; see `SparseClassification`."""
-
-    shape: ClassificationShape
-
-    def base_macs(self, height: int, width: int) -> int: ...  # noqa: D102
-    def image_macs(self, height: int, width: int) -> int: ...  # noqa: D102
-    def dense_macs(self, height: int, width: int) -> int: ...  # noqa: D102
-    def base(self, pixels: Tensor) -> Any: ...  # noqa: D102
-    def window_logits(self, answer: Any, height: int, width: int) -> Tensor: ...  # noqa: D102
-    def refine(self, pixels: Tensor, answer: Any, plan: RefinementPlan) -> RefinementRun: ...  # noqa: D102
-    def combine(self, answer: Any, plan: RefinementPlan, run: RefinementRun | None) -> Tensor: ...  # noqa: D102
 
 
 class Classifier:
@@ -63,11 +48,7 @@ class Classifier:
         self.card = card
         self.arithmetic = arithmetic = classifier_arithmetic(model, card, precision, device)
         ranges = card.int8.ranges if card.int8 is not None and arithmetic.int8_base else None
-        self._network: ClassificationNetwork = (
-            SparseClassification(model, arithmetic.dtype, ranges)
-            if device.type == "cpu"
-            else DeviceClassification(model, arithmetic.dtype, device)
-        )
+        self._network = SparseClassification(model, backend_of(device, arithmetic.dtype), ranges)
         self._calibrate = Calibration(card.calibration)
 
     @classmethod
@@ -162,7 +143,7 @@ class Classifier:
     def _grid(self, image: Pixels) -> tuple[int, int]:
         return window_grid(image.shape[0], image.shape[1], self._network.shape.window)
 
-    def _map(self, pixels: Tensor, importance_of: Sequence[Floats] | None) -> tuple[Any, Tensor]:
+    def _map(self, pixels: Tensor, importance_of: Sequence[Floats] | None) -> tuple[BaseAnswer, Tensor]:
         """The base's answer and the importance of a batch, float32 [N, 1, h, w] in the host's memory."""
         answer = self._network.base(pixels)
         if importance_of is not None:
@@ -197,30 +178,6 @@ class Classifier:
         return costs
 
 
-class SuperResolutionNetwork(Protocol):
-    """What an upscaling needs of both networks, wherever they run; see `SparseSuperResolution`.
-
-    `base` takes and `image` gives tensors in the host's memory; what lies between them is the network's own.
-    """
-
-    shape: SuperResolutionShape
-
-    @property
-    def base_macs(self) -> int: ...  # noqa: D102
-    @property
-    def importance_macs(self) -> int: ...  # noqa: D102
-    @property
-    def body_macs(self) -> int: ...  # noqa: D102
-    @property
-    def tail_macs(self) -> int: ...  # noqa: D102
-    @property
-    def halo(self) -> int: ...  # noqa: D102
-    def base(self, x: Tensor) -> Any: ...  # noqa: D102
-    def window_logits(self, answer: Any) -> Tensor: ...  # noqa: D102
-    def refine(self, answer: Any, active: Tensor) -> int: ...  # noqa: D102
-    def image(self, answer: Any) -> Tensor: ...  # noqa: D102
-
-
 class SuperResolver:
     """ESPAN refined by SRResNet, x4, at any threshold and any size; large images go through in crops."""
 
@@ -233,12 +190,7 @@ class SuperResolver:
     ) -> None:
         self.card = card
         self.arithmetic = resolver_arithmetic(model, card, precision, device)
-        dtype = self.arithmetic.dtype
-        self._network: SuperResolutionNetwork = (
-            SparseSuperResolution(model, dtype)
-            if device.type == "cpu"
-            else DeviceSuperResolution(model, dtype, device)
-        )
+        self._network = SparseSuperResolution(model, backend_of(device, self.arithmetic.dtype))
         self._calibrate = Calibration(card.calibration)
 
     @classmethod
@@ -283,7 +235,7 @@ class _TileMap:
     tile: Tile
     windows: Tensor
     count: TileMacs
-    answer: Any
+    answer: EnlargedBase | None
 
 
 class _Upscaling:
@@ -291,7 +243,7 @@ class _Upscaling:
 
     def __init__(
         self,
-        network: SuperResolutionNetwork,
+        network: SparseSuperResolution,
         calibrate: Calibration,
         image: Pixels,
         importance: Floats | None = None,

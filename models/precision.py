@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from pixeltier.models.cards import ModelCard
+from pixeltier.models.inference.backend import CpuBackend
 from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.measured_choice import Choice, fastest, machine
@@ -109,7 +110,7 @@ def _refinements(model: Classification, pixels: torch.Tensor) -> dict[str, Calla
     importance = torch.ones(1, 1, *window_grid(VIEW, VIEW, model.shape.window))
     plan = RefinementPlan.of(importance, torch.zeros(1), refine_all=True)
     for name, dtype in DTYPES.items():
-        network = SparseClassification(model, dtype)
+        network = SparseClassification(model, CpuBackend(dtype))
         runs[name] = partial(network.refine, pixels, network.base(pixels), plan)
     return runs
 
@@ -117,8 +118,10 @@ def _refinements(model: Classification, pixels: torch.Tensor) -> dict[str, Calla
 def _bases(model: Classification, card: ModelCard, pixels: torch.Tensor) -> dict[str, Callable[[], object]]:
     assert card.int8 is not None
     return {
-        "fp32": partial(SparseClassification(model, torch.float32).base, pixels),
-        "int8": partial(SparseClassification(model, torch.float32, card.int8.ranges).base, pixels),
+        "fp32": partial(SparseClassification(model, CpuBackend(torch.float32)).base, pixels),
+        "int8": partial(
+            SparseClassification(model, CpuBackend(torch.float32), card.int8.ranges).base, pixels
+        ),
     }
 
 
@@ -130,7 +133,9 @@ def _upscalings(model: SuperResolution) -> dict[str, Callable[[], object]]:
     def run(network: SparseSuperResolution) -> object:
         return network.refine(network.base(image), active)
 
-    return {name: partial(run, SparseSuperResolution(model, dtype)) for name, dtype in DTYPES.items()}
+    return {
+        name: partial(run, SparseSuperResolution(model, CpuBackend(dtype))) for name, dtype in DTYPES.items()
+    }
 
 
 def _key(what: str, card: ModelCard) -> str:

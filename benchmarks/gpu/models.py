@@ -107,10 +107,11 @@ def measure_srresnet(
     from benchmarks.rivals import PlainSRResNet
     from pixeltier.models import counting
     from pixeltier.models.calibration import Calibration
-    from pixeltier.models.inference.device_super_resolution import DeviceSuperResolution
+    from pixeltier.models.inference.backend import CudaBackend
+    from pixeltier.models.inference.super_resolution import SparseSuperResolution
 
     model, knots = load("super_resolve")
-    network = DeviceSuperResolution(model, torch.bfloat16, clock.device, isa="cuda")
+    network = SparseSuperResolution(model, CudaBackend(torch.bfloat16, clock.device, isa="cuda"))
     calibrate = Calibration(knots, clock.device)
     height, width = max(12, 270 // scale), max(12, 480 // scale)
 
@@ -171,10 +172,11 @@ def measure_resnet(report: Report, clock: Clock, scale: int, *, compiled: bool) 
     from benchmarks.rivals import PlainResNet18
     from pixeltier.models import counting
     from pixeltier.models.calibration import Calibration
-    from pixeltier.models.inference.device_classification import DeviceClassification
+    from pixeltier.models.inference.backend import CudaBackend
+    from pixeltier.models.inference.classification import SparseClassification
 
     model, knots = load("classify")
-    network = DeviceClassification(model, torch.bfloat16, clock.device, isa="cuda")
+    network = SparseClassification(model, CudaBackend(torch.bfloat16, clock.device, isa="cuda"))
     calibrate = Calibration(knots, clock.device)
     batch, size = max(1, 64 // scale), 224 if scale == 1 else 32
     shown = photos(batch, size, size).to(clock.device)

@@ -1,4 +1,4 @@
-"""The classifier on native kernels: the base on every image, the refinement on those that have an active window."""
+"""The classifier: the base on every image, the refinement on those that have an active window."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixeltier.models import counting
+from pixeltier.models.calibration import Calibration
 from pixeltier.models.cards import FeatureRanges
+from pixeltier.models.inference.backend import Backend, CpuBackend
 from pixeltier.models.inference.dense import frozen_copy
-from pixeltier.models.inference.efficientnet_lite import BaseAnswer, NativeEfficientNetLite, float_layers
-from pixeltier.models.inference.resnet18 import RefinementRun, SparseResNet18
+from pixeltier.models.inference.efficientnet_lite import (
+    BaseAnswer,
+    NativeEfficientNetLite,
+    TorchEfficientNetLite,
+    float_layers,
+)
+from pixeltier.models.inference.resnet18 import SparseResNet18
 from pixeltier.models.networks.classification import (
     DOUBT_CLASSES,
     DOUBT_HIDDEN,
     Classification,
-    ClassificationShape,
-    Combination,
     window_grid,
 )
-from pixeltier.models.networks.efficientnet_lite import HEAD_CHANNELS
+from pixeltier.models.networks.efficientnet_lite import HEAD_CHANNELS, EfficientNetLite
 from pixeltier.models.quantization import output_unit, quantize
 
 
@@ -79,30 +84,43 @@ class RefinementPlan:
         return F.pad(kept, (0, 0, 0, 1))
 
 
+@dataclass(frozen=True, slots=True)
+class RefinementRun:
+    """Logits [M, classes] of the images that were refined, where the backend computes; and what each of them cost."""
+
+    logits: Tensor
+    macs: list[int]
+    active_share: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """float32 logits [N, classes], importance [N, 1, h, w], active cells int32 [stages, N]: on the backend's device."""
+
+    logits: Tensor
+    importance: Tensor
+    counts: Tensor
+
+
 class SparseClassification(ClassificationCosts):
-    """Inference of a trained `Classification` on the processor; equal to it within rounding at every threshold.
+    """Inference of a trained `Classification`; equal to it within rounding at every threshold.
 
     Args:
-        dtype: of the refinement.
-        int8: ranges of the base's features, for a base in int8.
+        int8: ranges of the base's features, for a base in int8; on the processor only.
     """
 
-    def __init__(self, model: Classification, dtype: torch.dtype, int8: FeatureRanges | None = None) -> None:
+    def __init__(self, model: Classification, backend: Backend, int8: FeatureRanges | None = None) -> None:
         super().__init__(model)
-        block = model.base.shape.context_block
-        self._base_network = (
-            NativeEfficientNetLite(float_layers(model.base), block, dtype)
-            if int8 is None
-            else NativeEfficientNetLite(quantize(model.base, int8), block, dtype, output_unit(int8, block))
-        )
-        self._importance = frozen_copy(model.importance, torch.float32)
-        self._classes = model.base.fc.weight.detach()
+        self._backend = backend
+        self._base_network = _base_network(model.base, backend, int8)
+        self._importance = frozen_copy(model.importance, torch.float32).to(backend.device)
+        self._classes = backend.put(model.base.fc.weight.detach())
         keep_best = not model.shape.base_answers
-        self._refinement = SparseResNet18(model.refinement, dtype, model.shape.window, keep_best)
-        self._combination = frozen_copy(model.combination, torch.float32)
+        self._refinement = SparseResNet18(model.refinement, backend, model.shape.window, keep_best)
+        self._combination = frozen_copy(model.combination, torch.float32).to(backend.device)
 
     def base(self, pixels: Tensor) -> BaseAnswer:
-        """The base on uint8 RGB [N, H, W, 3]."""
+        """The base on uint8 RGB [N, H, W, 3], from anywhere."""
         return self._base_network(pixels)
 
     @torch.inference_mode()
@@ -112,31 +130,65 @@ class SparseClassification(ClassificationCosts):
         logits: Tensor = self._importance(answer.logits, answer.features, self._classes, grid)
         return logits
 
+    @torch.inference_mode()
     def refine(self, pixels: Tensor, answer: BaseAnswer, plan: RefinementPlan) -> RefinementRun:
         """The refinement of the images of a plan."""
         context = plan.rows_of(answer.context) if self.shape.context else None
-        return self._refinement(plan.select(pixels), context, plan.importance, plan.thresholds)
+        importance, thresholds = self._backend.put(plan.importance), self._backend.put(plan.thresholds)
+        refined = self._refinement(plan.select(pixels), context, importance, thresholds)
+        size = (pixels.shape[1], pixels.shape[2])
+        cells = sum(h * w for h, w in counting.resnet18_stage_sizes(*size))
+        of_images = list(zip(*refined.counts.tolist(), strict=True))
+        once = self.image_macs(*size)
+        macs = [
+            once + sum(count * counting.resnet18_cell(stage) for stage, count in enumerate(counts))
+            for counts in of_images
+        ]
+        return RefinementRun(refined.logits, macs, [sum(counts) / cells for counts in of_images])
 
     @torch.inference_mode()
     def combine(self, answer: BaseAnswer, plan: RefinementPlan, run: RefinementRun | None) -> Tensor:
-        """Logits of all images, float32 [N, classes]: the base's own where nothing was refined."""
-        return combined(self.shape, self._combination, answer.logits, plan, run)
+        """Logits of all images, float32 [N, classes], in the host's memory: the base's own where none was refined."""
+        base = answer.logits
+        share, refined = base.new_zeros(len(base)), base
+        if run is not None:
+            if not self.shape.base_answers:
+                return run.logits.cpu()
+            refined = base.clone()
+            refined[plan.places] = run.logits
+            share[plan.places] = share.new_tensor(run.active_share)
+        combined: Tensor = self._combination(base, refined, share)
+        return combined.cpu()
+
+    @torch.inference_mode()
+    def classify(self, pixels: Tensor, thresholds: Tensor, calibrate: Calibration) -> Classified:
+        """The whole way without waiting for a GPU, so that a CUDA graph can capture it.
+
+        Every image goes through the refinement's stem: which ones need not, only the device knows.
+
+        Args:
+            pixels: uint8 RGB [N, H, W, 3].
+            thresholds: float32 [N], on the device: each image's own.
+            calibrate: on the device.
+        """
+        height, width = pixels.shape[1:3]
+        answer = self.base(pixels)
+        importance = calibrate(self.window_logits(answer, height, width))
+        context = answer.context if self.shape.context else None
+        refined = self._refinement(pixels, context, importance, thresholds)
+        logits = refined.logits
+        if self.shape.base_answers:
+            cells = sum(h * w for h, w in counting.resnet18_stage_sizes(height, width))
+            logits = self._combination(answer.logits, logits, refined.counts.sum(0) / cells)
+        return Classified(logits, importance, refined.counts)
 
 
-def combined(
-    shape: ClassificationShape,
-    combination: Combination,
-    base: Tensor,
-    plan: RefinementPlan,
-    run: RefinementRun | None,
-) -> Tensor:
-    """The base's logits [N, classes] and those of the images that were refined as one answer, float32 [N, classes]."""
-    share, refined = base.new_zeros(len(base)), base
-    if run is not None:
-        if not shape.base_answers:
-            return run.logits
-        refined = base.clone()
-        refined[plan.places] = run.logits
-        share[plan.places] = share.new_tensor(run.active_share)
-    answer: Tensor = combination(base, refined, share)
-    return answer
+def _base_network(
+    base: EfficientNetLite, backend: Backend, int8: FeatureRanges | None
+) -> NativeEfficientNetLite | TorchEfficientNetLite:
+    if not isinstance(backend, CpuBackend):
+        return TorchEfficientNetLite(base, backend.dtype, backend.device)
+    block = base.shape.context_block
+    if int8 is None:
+        return NativeEfficientNetLite(float_layers(base), block, backend.dtype)
+    return NativeEfficientNetLite(quantize(base, int8), block, backend.dtype, output_unit(int8, block))

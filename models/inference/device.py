@@ -1,12 +1,10 @@
-"""What the networks on CUDA share: copies to the device, tables of whole grids, captured graphs."""
+"""What the networks on CUDA share: copies to the device, its memory, captured graphs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from pixeltier.native import ops
 
 WARM_RUNS = 3
 """Runs before a capture: libraries choose their algorithms and caches fill."""
@@ -24,17 +22,6 @@ def expand_windows(windows: Tensor, window: int, height: int, width: int) -> Ten
     count, _, rows, columns = windows.shape
     cells = windows.view(count, rows, 1, columns, 1).expand(count, rows, window, columns, window)
     return cells.reshape(count, rows * window, columns * window)[:, :height, :width].contiguous()
-
-
-def whole_table(
-    count: int, height: int, width: int, kernel: int, stride: int = 1, *, device: torch.device
-) -> Tensor:
-    """`pixeltier.native.ops.dense_table` for every output cell of grids height x width."""
-    cells = count * ((height - 1) // stride + 1) * ((width - 1) // stride + 1)
-    every = torch.arange(cells, dtype=torch.int32, device=device)
-    if kernel == stride == 1:
-        return every.view(-1, 1)
-    return ops.dense_table(every, count, height, width, kernel, stride)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""ESPAN on the row kernels: from an image to features and pixels, without an operator of torch between them."""
+"""ESPAN on the processor's row kernels: from an image to features and pixels, without an operator of torch between."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pixeltier.models import counting
 from pixeltier.models.inference.geometry import KEPT, whole_table, whole_tiles
-from pixeltier.models.inference.line_convolution import ImageLines, LineConvolution
+from pixeltier.models.inference.image_convolution import ImageRows, LineConvolution
 from pixeltier.models.networks.espan import ESPAN
 from pixeltier.models.networks.srresnet import SCALE
 from pixeltier.native import ops
@@ -16,16 +16,22 @@ from pixeltier.native import ops
 
 @dataclass(frozen=True, slots=True)
 class ESPANResult:
-    """What the network makes of one image of H x W cells.
+    """What the network makes of N images of H x W cells.
 
-    `features`: rows [H * W + 1, C], the last one zero; `pixels`: float32 [H * W, 48], the 4x4 pixels of each cell in
-    raster order, RGB each, not clamped; `lines`: the image as another convolution of the head's size can read it.
+    `features`: rows [N * H * W + 1, C], the last one zero; `pixel_rows`: float32 [N * H * W + 1, 48], the 4x4 pixels of
+    each cell in raster order, RGB each, not clamped, and a row of no meaning; `image`: as another convolution of the
+    head's size can read it.
     """
 
     features: Tensor
-    pixels: Tensor
-    lines: ImageLines
+    pixel_rows: Tensor
+    image: ImageRows
     macs: int
+
+    @property
+    def pixels(self) -> Tensor:
+        """float32 [N * H * W, 48]."""
+        return self.pixel_rows[:-1]
 
 
 class RowESPAN:
@@ -52,22 +58,22 @@ class RowESPAN:
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> ESPANResult:
         """An image: float32 [1, 3, H, W], RGB in [0, 1], or uint8 [H, W, 3]."""
-        lines = self._head.lines(image if image.dtype == torch.uint8 else image[0])
-        run = _Run(lines.height, lines.width, self.shape.channels, self.dtype, self._tile)
+        rows = self._head.rows(image if image.dtype == torch.uint8 else image[0])
+        run = _Run(rows.height, rows.width, self.shape.channels, self.dtype, self._tile)
         head, first = run.joined.unbind()
-        run.convolve(head, lines.rows, self._head.packed, table=self._head.table(lines))
+        run.convolve(head, rows.rows, self._head.packed, table=self._head.table(rows))
         run.gated_block(first, head, self._blocks[0])
         x = first
         for block in self._blocks[1:]:
             run.gated_block(run.trunk, x, block)
             x = run.trunk
         features = run.empty(self.shape.channels)
-        table = _joined_table(lines.height, lines.width)
+        table = _joined_table(rows.height, rows.width)
         run.convolve(features, run.joined.flatten(0, 1), self._joined, table=table)
         run.convolve(features, x, self._fused, residual=features)
         pixels = run.empty(self._to_pixels.outputs, torch.float32)
         run.convolve(pixels, features, self._to_pixels)
-        return ESPANResult(features, pixels[:-1], lines, run.macs)
+        return ESPANResult(features, pixels, rows, run.macs)
 
     def _pack(
         self, weight: Tensor, bias: Tensor | None, shuffle: int = 1, macs: int | None = None

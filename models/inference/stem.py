@@ -1,9 +1,12 @@
-"""ResNet's stem from the bytes of images, in one call of the kernels."""
+"""ResNet's stem from the bytes of images: in one call of the kernels on the processor, through torch on a GPU."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixeltier.models.images import DEVIATION, MEAN
+from pixeltier.models.inference.dense import frozen_copy
+from pixeltier.models.inference.device import to_device
 from pixeltier.native import ops
 
 
@@ -27,3 +30,19 @@ class PooledStem:
         rows = ops.pooled_stem(pixels, self._levels, self._packed, stride=2)
         grid = rows[:-1].view(count, -(-height // 4), -(-width // 4), -1)
         return grid.permute(0, 3, 1, 2)
+
+
+class TorchStem:
+    """The same through torch, on a device."""
+
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype, device: torch.device) -> None:
+        self._device, self._dtype = device, dtype
+        self._mean = 255 * torch.tensor(MEAN, device=device)
+        self._scale = 1 / (255 * torch.tensor(DEVIATION, device=device))
+        self._conv = frozen_copy(conv, dtype).to(device)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """See PooledStem; the pixels from anywhere."""
+        x = to_device(pixels, self._device).float().sub_(self._mean).mul_(self._scale)
+        x = x.permute(0, 3, 1, 2).to(dtype=self._dtype, memory_format=torch.channels_last)
+        return F.relu_(F.max_pool2d(self._conv(x), 3, 2, 1))

@@ -22,7 +22,6 @@ from pixeltier.models.networks.layout import channels_last
 from pixeltier.models.networks.masks import expand_from_windows, pool_to_windows, top_share_mask
 from pixeltier.models.networks.srresnet import SCALE
 from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
-from pixeltier.models.training.dense import refine_dense
 from pixeltier.models.training.hint_phase import follow_hints
 from pixeltier.models.training.loop import (
     AveragedWeights,
@@ -179,7 +178,7 @@ def _step_losses(
         with torch.set_grad_enabled(config.base_learning_rate > 0):
             context, image = model.base(lr)
         logits = model.window_logits(context.detach()).float()
-        full = refine_dense(model.refinement, lr[exact], context[exact]) if with_exact else image[exact]
+        full = model.refinement(lr[exact], context[exact]) if with_exact else image[exact]
     image = image.float()
     fixed = image.detach()
 

@@ -16,6 +16,7 @@ from pixeltier.models.budgets import CellMacs, ClassifyCount, Cost, SumOfCounts,
 from pixeltier.models.calibration import KNOTS
 from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.inference import tiles
+from pixeltier.models.inference.backend import CpuBackend
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.networks.classification import ClassificationShape, window_grid
 from pixeltier.models.networks.masks import expand_from_windows
@@ -40,9 +41,8 @@ def a_map(seed: int, *size: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def shallow() -> SparseSuperResolution:
-    return SparseSuperResolution(
-        super_resolution(SuperResolutionShape(base_blocks=1, blocks=1)), torch.float32
-    )
+    model = super_resolution(SuperResolutionShape(base_blocks=1, blocks=1))
+    return SparseSuperResolution(model, CpuBackend(torch.float32))
 
 
 @settings(max_examples=40, deadline=None)

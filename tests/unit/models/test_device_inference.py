@@ -9,11 +9,11 @@ import torch
 
 from pixeltier.models import counting
 from pixeltier.models.calibration import Calibration
-from pixeltier.models.inference import bands, resnet18
-from pixeltier.models.inference.classification import RefinementPlan
-from pixeltier.models.inference.device import Graph, expand_windows, whole_table
-from pixeltier.models.inference.device_classification import DeviceClassification
-from pixeltier.models.inference.device_super_resolution import DeviceSuperResolution
+from pixeltier.models.inference import bands
+from pixeltier.models.inference.backend import CudaBackend
+from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
+from pixeltier.models.inference.device import Graph, expand_windows
+from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.networks import efficientnet_lite
 from pixeltier.models.networks import resnet18 as resnet18_network
 from pixeltier.models.networks.classification import (
@@ -62,8 +62,7 @@ def _narrow() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficientnet_lite, "_STAGES", stages)
         patch.setattr(efficientnet_lite, "HEAD_CHANNELS", 64)
-        for module in (resnet18_network, resnet18):
-            patch.setattr(module, "STAGE_CHANNELS", channels)
+        patch.setattr(resnet18_network, "STAGE_CHANNELS", channels)
         yield
 
 
@@ -89,14 +88,16 @@ def test_super_resolution_equals_masked_network(device, resolver, threshold):
     mask = threshold_mask(windows, torch.tensor([threshold]), keep_best=False)
     expected = resolver(x, mask)
 
-    network = DeviceSuperResolution(resolver, torch.float32, device, isa="cuda")
+    network = SparseSuperResolution(resolver, CudaBackend(torch.float32, device, isa="cuda"))
     answer = network.base(x)
     logits = resolver.window_logits(resolver.base.features(x))
     torch.testing.assert_close(network.window_logits(answer).cpu(), logits, rtol=1e-4, atol=2e-5)
     cells = expand_from_windows(windows, 4, height, width)[:, 0].contiguous()
     active = ops.plan(cells.to(device), torch.tensor([threshold], device=device)).cpu()
     macs = network.refine(answer, active)
-    torch.testing.assert_close(as_picture(answer.pixels, 1, height, width), expected, rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(
+        as_picture(answer.base.pixels, 1, height, width), expected, rtol=1e-4, atol=5e-5
+    )
     wanted = networks.composed(x, expected)[0]
     assert (network.image(answer).int() - wanted.int()).abs().max() <= 1
     assert macs == int(mask.sum() > 0) * active.numel() * (network.body_macs + network.tail_macs)
@@ -105,21 +106,21 @@ def test_super_resolution_equals_masked_network(device, resolver, threshold):
 def test_bands_of_a_large_image_change_nothing(device, resolver, monkeypatch):
     height, width = 40, 3
     x = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(2))
-    network = DeviceSuperResolution(resolver, torch.float32, device, isa="cuda")
+    network = SparseSuperResolution(resolver, CudaBackend(torch.float32, device, isa="cuda"))
     active = torch.arange(4, height * width - 5, dtype=torch.int32)
     whole, banded, base = network.base(x), network.base(x), network.base(x)
     network.refine(whole, active)
     monkeypatch.setattr(bands, "TAIL_CELLS", 50)
     macs = network.refine(banded, active)
-    torch.testing.assert_close(banded.pixels, whole.pixels, rtol=1e-6, atol=1e-6)
-    assert not torch.allclose(whole.pixels, base.pixels, atol=1e-2)
+    torch.testing.assert_close(banded.base.pixels, whole.base.pixels, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(whole.base.pixels, base.base.pixels, atol=1e-2)
     assert macs > active.numel() * (network.body_macs + network.tail_macs)
 
 
 def test_enlarging_a_batch_on_the_device_equals_one_by_one(device, resolver):
     generator = torch.Generator().manual_seed(3)
     x = torch.rand(2, 3, 10, 7, generator=generator)
-    network = DeviceSuperResolution(resolver, torch.float32, device, isa="cuda")
+    network = SparseSuperResolution(resolver, CudaBackend(torch.float32, device, isa="cuda"))
     calibrate = Calibration(KNOTS, device)
     maps = calibrate(network.window_logits(network.base(x))).cpu()
     thresholds = torch.stack([maps[0].min(), maps[1].median()])
@@ -146,7 +147,7 @@ def test_classification_equals_masked_network(device, dtype, context, kind):
     model = model_of(context, answers=1)
     pixels, importance, thresholds = some_images(kind)
     expected = model(networks.as_images(pixels.numpy()), importance, thresholds)
-    network = DeviceClassification(model, dtype, device, isa="cuda")
+    network = SparseClassification(model, CudaBackend(dtype, device, isa="cuda"))
     answer = network.base(pixels)
     plan = RefinementPlan.of(importance, thresholds, refine_all=False)
     run = network.refine(pixels, answer, plan) if plan.places else None
@@ -166,7 +167,7 @@ def test_a_base_that_draws_the_map_only_has_no_say(device, dtype, context):
     masks = masks_of(importance, thresholds, keep_best=True)
     taken = model.base.all_features(base_input(x))[0] if context else None
     expected = model.refinement(refinement_input(x), taken, [mask.float() for mask in masks])
-    network = DeviceClassification(model, dtype, device, isa="cuda")
+    network = SparseClassification(model, CudaBackend(dtype, device, isa="cuda"))
     answer = network.base(pixels)
     plan = RefinementPlan.of(importance, thresholds, refine_all=True)
     run = network.refine(pixels, answer, plan)
@@ -179,7 +180,7 @@ def test_a_base_that_draws_the_map_only_has_no_say(device, dtype, context):
 def test_the_whole_way_on_the_device_equals_step_by_step(device, dtype, answers):
     model = model_of(context=1, answers=answers)
     pixels, _, _ = some_images("mixed")
-    network = DeviceClassification(model, dtype, device, isa="cuda")
+    network = SparseClassification(model, CudaBackend(dtype, device, isa="cuda"))
     answer = network.base(pixels)
     importance = Calibration(KNOTS, device)(network.window_logits(answer, 40, 33))
     values = importance.flatten(1).sort(1).values.cpu()
@@ -227,15 +228,15 @@ def assert_costs(network, run, masks: list[list[torch.Tensor]]) -> None:
 
 
 def test_whole_tables_hold_every_cell(device):
-    table = whole_table(2, 3, 4, 1, device=device)
+    table = CudaBackend(torch.float32, device).whole_map(2, 3, 4, 1)
     assert torch.equal(table.cpu(), torch.arange(24, dtype=torch.int32).view(-1, 1))
-    assert whole_table(2, 3, 4, 1, 2, device=device).shape == (8, 1)
+    assert CudaBackend(torch.float32, device).whole_map(2, 3, 4, 1, 2).shape == (8, 1)
 
 
 @on_a_gpu
 def test_a_captured_graph_equals_eager(resolver):
     device = torch.device("cuda")
-    network = DeviceSuperResolution(resolver, torch.bfloat16, device)
+    network = SparseSuperResolution(resolver, CudaBackend(torch.bfloat16, device))
     calibrate = Calibration(KNOTS, device)
 
     def enlarge(x: torch.Tensor, thresholds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -257,7 +258,7 @@ def test_a_captured_graph_equals_eager(resolver):
 @pytest.mark.parametrize("answers", [1, 0])
 def test_a_captured_classification_equals_eager(answers):
     device = torch.device("cuda")
-    network = DeviceClassification(model_of(context=1, answers=answers), torch.bfloat16, device)
+    network = SparseClassification(model_of(context=1, answers=answers), CudaBackend(torch.bfloat16, device))
     calibrate = Calibration(KNOTS, device)
 
     def classify(pixels: torch.Tensor, thresholds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,7 @@ from pixeltier.models.checkpoints import load_super_resolution
 from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.images import classify_input
 from pixeltier.models.inference import tiles
+from pixeltier.models.inference.backend import CpuBackend
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.networks.super_resolution import SuperResolutionShape
 from pixeltier.models.outcome import UNLIMITED, Infeasible
@@ -78,7 +79,7 @@ def test_no_seam_between_tiles(
 def test_a_pixel_reaches_as_far_as_the_halo_says(window: int) -> None:
     """One pixel of a line changes, and the limit is such that the farthest window that it moves turns active."""
     shape = SuperResolutionShape(base_channels=4, base_blocks=1, channels=4, blocks=1, window=window)
-    halo = SparseSuperResolution(super_resolution(shape), torch.float32).halo
+    halo = SparseSuperResolution(super_resolution(shape), CpuBackend(torch.float32)).halo
     width, reach = 161, 0
     for seed in range(40):
         model = super_resolution(shape, seed).double()

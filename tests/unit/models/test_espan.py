@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pixeltier import native
 from pixeltier.models import counting
 from pixeltier.models.inference.espan import RowESPAN
-from pixeltier.models.inference.line_convolution import LineConvolution
+from pixeltier.models.inference.image_convolution import LineConvolution
 from pixeltier.models.networks.espan import ESPAN, ESPANShape, from_public
 
 
@@ -137,7 +137,7 @@ def test_the_refinement_reads_the_same_lines():
     base, x = RowESPAN(from_public(public_state()), torch.float32), torch.rand(1, 3, 9, 12)
     head, slope = nn.Conv2d(3, 64, 9, padding=4), torch.rand(64)
     active = torch.tensor([0, 5, 50, 107], dtype=torch.int32)
-    rows, macs = LineConvolution(head, slope, torch.float32).over(base(x).lines, active)
+    rows, macs = LineConvolution(head, slope, torch.float32).over(base(x).image, active)
     with torch.no_grad():
         expected = F.prelu(head(x), slope)[0].flatten(1).t()[active.long()]
     torch.testing.assert_close(rows[:-1], expected)

@@ -14,36 +14,14 @@ from torch import Tensor
 
 from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
 from pixeltier.models.training import hint_phase
-from pixeltier.models.training.dense import refine_dense
 from pixeltier.models.training.hint_phase import follow_hints
 from pixeltier.models.training.hints import Hints, HintTeacher
 from pixeltier.models.training.loop import load_checkpoint
 from pixeltier.models.training.photos import PatchSampler, Photo, shrink
 from pixeltier.models.training.super_resolve_config import SuperResolveConfig
-from tests.unit.models.networks import super_resolution
 
 SHAPE = SuperResolutionShape(base_channels=6, base_blocks=1, channels=16, blocks=4)
 HINTS = ["after1", "after2"]
-
-
-def test_dense_step_equals_the_network() -> None:
-    torch.manual_seed(0)
-    model = super_resolution(SHAPE).double().requires_grad_(True)
-    x = torch.rand(2, 3, 9, 14, dtype=torch.float64)
-    for act in (model.refinement.up1_act, model.refinement.up2_act):
-        torch.nn.init.uniform_(act.weight, -0.5, 1.5)
-    context = model.base.features(x).detach()
-
-    def gradients(pixels: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(pixels.sin().sum(), list(model.refinement.parameters()))
-
-    plain = model.refinement(x, context)
-    expected = gradients(plain)
-    quick = refine_dense(model.refinement, x, context)
-    torch.testing.assert_close(quick, plain)
-    # Slopes are summed in float32.
-    torch.testing.assert_close(gradients(quick), expected, rtol=1e-5, atol=1e-4)
-    assert plain.std() > 0.05
 
 
 def test_preparing_leaves_the_base_as_it_was(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from pixeltier.models import counting
 from pixeltier.models.calibration import Calibration
 from pixeltier.models.engine import Classifier
+from pixeltier.models.inference.backend import CpuBackend
 from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
 from pixeltier.models.inference.super_resolution import BaseAnswer, SparseSuperResolution
 from pixeltier.models.networks.classification import (
@@ -48,7 +49,7 @@ def resolver() -> SuperResolution:
 
 @pytest.fixture(scope="module")
 def sparse_resolver(resolver: SuperResolution) -> SparseSuperResolution:
-    return SparseSuperResolution(resolver, torch.float32)
+    return SparseSuperResolution(resolver, CpuBackend(torch.float32))
 
 
 def as_picture(answer: BaseAnswer) -> Tensor:
@@ -101,7 +102,7 @@ def test_super_resolution_equals_masked_network(
 def test_windows_are_as_important_as_the_network_says(size: tuple[int, int], window: int) -> None:
     model = super_resolution(SuperResolutionShape(base_blocks=1, blocks=1, window=window))
     x = torch.rand(1, 3, *size)
-    sparse = SparseSuperResolution(model, torch.float32)
+    sparse = SparseSuperResolution(model, CpuBackend(torch.float32))
     with torch.inference_mode():
         expected = model.window_logits(model.base.features(x))
     assert expected.shape[2:] == (-(-size[0] // window), -(-size[1] // window))
@@ -164,7 +165,7 @@ def answering(request: pytest.FixtureRequest) -> tuple[Classification, SparseCla
     """Networks whose base answers."""
     window, context = request.param
     model = classification(ClassificationShape(classes=11, window=window, context=context), seed=window)
-    return model, SparseClassification(model, torch.float32)
+    return model, SparseClassification(model, CpuBackend(torch.float32))
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["context0", "context1"])
@@ -172,7 +173,7 @@ def mapping(request: pytest.FixtureRequest) -> tuple[Classification, SparseClass
     """Networks whose base draws the map only and knows other classes."""
     shape = ClassificationShape(classes=11, base_classes=17, context=request.param, base_answers=0)
     model = classification(shape)
-    return model, SparseClassification(model, torch.float32)
+    return model, SparseClassification(model, CpuBackend(torch.float32))
 
 
 def spread_thresholds(kind: str, importance: Tensor, generator: torch.Generator) -> Tensor:

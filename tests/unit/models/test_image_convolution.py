@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pixeltier.models.inference.line_convolution import LineConvolution
+from pixeltier.models.inference.image_convolution import LineConvolution
 from pixeltier.native import ops
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
@@ -46,9 +46,9 @@ def test_active_cells_have_the_rows_of_the_whole(dtype, grid, share, seed):
     importance = torch.rand(1, *grid)
     active = ops.plan(importance, torch.full((1,), 1 - share))
     layer = LineConvolution(conv, slope, dtype)
-    lines = layer.lines(torch.rand(3, *grid))
-    whole, dense_macs = layer.over(lines)
-    rows, macs = layer.over(lines, active)
+    image = layer.rows(torch.rand(3, *grid))
+    whole, dense_macs = layer.over(image)
+    rows, macs = layer.over(image, active)
     assert torch.equal(rows[:-1], whole[active.long()])
     assert rows.shape == (len(active) + 1, 64)
     assert not rows[-1].any()
