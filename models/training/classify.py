@@ -32,8 +32,8 @@ from pixeltier.models.training.classify_photos import AugmentedBatches, gather_p
 from pixeltier.models.training.frozen_base import FrozenEfficientNetLite
 from pixeltier.models.training.least_squares import LinearFit
 from pixeltier.models.training.loop import (
-    AveragedWeights,
     TrainingBudget,
+    averaged,
     cosine,
     deterministic,
     read_config,
@@ -83,7 +83,7 @@ def train(config_path: Path) -> Path:
 
     optimiser = _optimiser(model, fresh, config)
     peaks = [group["lr"] for group in optimiser.param_groups]
-    average = AveragedWeights(model, config.ema_decay)
+    average = averaged(model, config.ema_decay)
     budget = TrainingBudget(config.steps, config.minutes)
     step = resume(checkpoint, model, optimiser, average, budget)
     batches = AugmentedBatches(
@@ -107,7 +107,7 @@ def train(config_path: Path) -> Path:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             step += 1
-            average.update(model, step)
+            average.update_parameters(model)
             bar.update()
             if step % 10 == 0:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in _named(losses)}, refresh=False)

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from pixeltier.models.networks.super_resolution import SuperResolution
 from pixeltier.models.training.hints import Hints, HintTeacher
-from pixeltier.models.training.loop import AveragedWeights, TrainingBudget, cosine, resume, save
+from pixeltier.models.training.loop import TrainingBudget, averaged, cosine, resume, save
 from pixeltier.models.training.muon import Muon
 from pixeltier.models.training.photos import PatchSampler, Photo
 from pixeltier.models.training.super_resolve_config import SuperResolveConfig
@@ -33,7 +33,7 @@ def follow_hints(
     hints.prepare(model, fitted)
     optimiser = Muon([{"params": list(model.refinement.body.parameters()), "lr": config.hint_learning_rate}])
     dtype = getattr(torch, config.dtype)
-    average = AveragedWeights(model, 0.98)
+    average = averaged(model, 0.98)
     budget = TrainingBudget(config.hint_steps)
     checkpoint = Path(config.out) / "hints.pt"
     step = resume(checkpoint, model, optimiser, average, budget)
@@ -51,12 +51,12 @@ def follow_hints(
             torch.nn.utils.clip_grad_norm_(model.refinement.body.parameters(), 5.0)
             optimiser.step()
             step += 1
-            average.update(model, step)
+            average.update_parameters(model)
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix_str(" ".join(f"{share:.3f}" for share in missed.tolist()), refresh=False)
             if step % config.checkpoint_every == 0:
                 save(checkpoint, config, model, optimiser, average, budget, step)
     save(checkpoint, config, model, optimiser, average, budget, step)
-    model.load_state_dict(average.values)
+    model.load_state_dict(average.module.state_dict())
     hints.fit_tail(model, fitted)

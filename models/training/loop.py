@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from pixeltier.models.atomic_files import replacing
 from pixeltier.models.checkpoints import read_weights
@@ -109,22 +110,17 @@ def cosine(progress: float, warmup: float = 0.01) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-class AveragedWeights:
-    """Exponential moving average of all parameters; the average is what is evaluated and shipped."""
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of all parameters, which is what is evaluated and shipped.
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.values = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    Early steps count more, so that the start is forgotten.
+    """
 
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the model's weights; early steps count more, so that the start is forgotten."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in model.state_dict().items():
-            if value.is_floating_point():
-                self.values[name].lerp_(value, 1 - decay)
-            else:
-                self.values[name].copy_(value)
+    def average(so_far: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+        count = int(steps)
+        return so_far.lerp(now, 1 - min(decay, (1 + count) / (10 + count)))
+
+    return AveragedModel(model, avg_fn=average)
 
 
 @contextmanager
@@ -175,7 +171,7 @@ def resume(
     path: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    average: AveragedWeights,
+    average: AveragedModel,
     budget: TrainingBudget,
 ) -> int:
     """Take up a checkpoint where there is one; returns its step, 0 without one."""
@@ -184,7 +180,8 @@ def resume(
         return 0
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
-    average.values = {k: v.to(average.values[k].device) for k, v in state["ema"].items()}
+    average.module.load_state_dict(state["ema"])
+    average.n_averaged.fill_(state["step"])
     budget.spent_seconds = state["spent_seconds"]
     return int(state["step"])
 
@@ -194,7 +191,7 @@ def save(
     config: Any,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    average: AveragedWeights,
+    average: AveragedModel,
     budget: TrainingBudget,
     step: int,
 ) -> None:
@@ -204,7 +201,7 @@ def save(
         "config": asdict(config),
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "ema": average.values,
+        "ema": average.module.state_dict(),
         "spent_seconds": budget.spent_seconds,
         "step": step,
     }

@@ -24,8 +24,8 @@ from pixeltier.models.networks.srresnet import SCALE
 from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
 from pixeltier.models.training.hint_phase import follow_hints
 from pixeltier.models.training.loop import (
-    AveragedWeights,
     TrainingBudget,
+    averaged,
     cosine,
     deterministic,
     read_config,
@@ -74,7 +74,7 @@ def train(config_path: Path) -> Path:
 
     optimiser = _optimiser(model, config)
     peaks = [group["lr"] for group in optimiser.param_groups]  # a checkpoint holds rates that have fallen
-    average = AveragedWeights(model, config.ema_decay)
+    average = averaged(model, config.ema_decay)
     budget = TrainingBudget(config.steps, config.minutes)
     step = resume(checkpoint, model, optimiser, average, budget)
     sampler = PatchSampler(photos, config.patch, config.random_seed)
@@ -94,7 +94,7 @@ def train(config_path: Path) -> Path:
             losses = _step_losses(model, sampler, config, generator, device, with_exact)
             _descend(losses.total(), model, optimiser)
             step += 1
-            average.update(model, step)
+            average.update_parameters(model)
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix(

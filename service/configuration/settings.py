@@ -335,7 +335,8 @@ def load(overrides: Mapping[str, Any] | None = None, *, config_file: Path | None
         for name in Settings.model_fields
         if variables.get(PREFIX + name.upper())  # an empty variable is an absent one
     }
-    # The file goes in as arguments, so only where nothing stronger speaks.
+    # The file goes in as arguments, so only where nothing stronger speaks: pydantic-settings' own source of TOML does not
+    # name the file in its errors, and has no suggestion for an unknown key.
     weaker = {k: v for k, v in from_file.items() if k not in from_environment and k not in given}
     try:
         return Settings(**weaker, **given)

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pixeltier.service.api.access import new_key
 from pixeltier.service.api.openapi import documented_statuses
 from pixeltier.service.problems import OUTCOMES
-from pixeltier.service.telemetry.metrics import METHODS
+from pixeltier.service.telemetry.http_metrics import METHODS
 from tests.images import png
 from tests.integration.fakes import fake_app, running
 
