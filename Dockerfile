@@ -64,7 +64,7 @@ RUN apt-get update \
 COPY --from=build /opt/pixeltier /opt/pixeltier
 # For a volume that keeps the tier table's versions (PIXELTIER_STATE_DIR); a named volume takes over the owner.
 RUN install --directory --owner=65532 --group=65532 /var/lib/pixeltier
-# Nothing else is written: bytecode is compiled, the log goes to standard output, slots talk through pipes.
+# Nothing else is written: bytecode is compiled, the log goes to standard output, workers talk through pipes.
 ENV PATH=/opt/pixeltier/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

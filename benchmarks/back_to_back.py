@@ -1,4 +1,4 @@
-"""What the slots could do if nothing were around them: their jobs done back to back, in processes of their own."""
+"""What the workers could do if nothing were around them: their jobs done back to back, in processes of their own."""
 
 import argparse
 import json

@@ -51,7 +51,7 @@ class Outcome:
 
 
 async def capacity(client: httpx.AsyncClient, task: str, tier: str, seconds: float) -> float:
-    """Requests a second of as many clients as keep every slot busy."""
+    """Requests a second of as many clients as keep every worker busy."""
     body, done, end = image(task), 0, time.monotonic() + seconds
 
     async def ask() -> None:

@@ -65,7 +65,7 @@ class Setup:
             )
 
     def full(self, url: str, task: str, tier: str, slots: int) -> Outcome:
-        """The service with four requests in flight for each slot."""
+        """The service with four requests in flight for each worker."""
         path = f"/v1/{task}?tier={tier}"
         return asyncio.run(closed_loop(url, path, self.images[task], 4 * slots, self.seconds))
 
@@ -105,8 +105,8 @@ def overhead(setup: Setup, tier: str) -> list[Row]:
                 "model alone ms": round(alone["model_ms"], 2),
                 "overhead p50 ms": round(_percentile(outcome.ms, 50) - alone["model_ms"], 2),
                 "of it decode": _percentile(_stages(outcome, "decode"), 50),
-                "model in the slot ms": _percentile(model, 50),
-                "around the slot's model p50 ms": _percentile(
+                "model in the worker ms": _percentile(model, 50),
+                "around the worker's model p50 ms": _percentile(
                     [whole - inside for whole, inside in zip(outcome.ms, model, strict=True)], 50
                 ),
             }
@@ -296,7 +296,7 @@ def overload(setup: Setup, tier: str, *, deadline_ms: int = 1000) -> list[Row]:
 
 
 def _memory(url: str) -> dict[str, int]:
-    """Resident memory of the front process and of all slots, by the service's own metrics."""
+    """Resident memory of the front process and of all workers, by the service's own metrics."""
     found = {"front": 0, "slots": 0}
     for line in httpx.get(f"{url}/metrics").text.splitlines():
         if line.startswith("process_resident_memory_bytes "):
@@ -307,7 +307,7 @@ def _memory(url: str) -> dict[str, int]:
 
 
 def memory(setup: Setup, tier: str) -> list[Row]:
-    """A slot's peak memory while it enlarges larger and larger photos; above 1024 a side in tiles."""
+    """A worker's peak memory while it enlarges larger and larger photos; above 1024 a side in tiles."""
     rows = []
     photo = Image.open(io.BytesIO(setup.images["classify"])).convert("RGB")
     with setup.service(None, slots="1", threads="1") as url:
@@ -321,7 +321,7 @@ def memory(setup: Setup, tier: str) -> list[Row]:
 
 
 def _slot_pids(url: str) -> list[int]:
-    """The largest child of whoever listens there: a slot is the one with torch in it."""
+    """The largest child of whoever listens there: a worker is the one with torch in it."""
     port = int(url.rpartition(":")[2])
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -329,7 +329,7 @@ def _slot_pids(url: str) -> list[int]:
             if b"pixeltier.service.command_line" in command and str(port).encode() in command:
                 children = _children(int(process.name))
                 return [max(children, key=resident_bytes)]
-    raise SystemExit("the service's slots cannot be found")
+    raise SystemExit("the service's workers cannot be found")
 
 
 async def _peak(url: str, path: str, body: bytes, pids: list[int]) -> Row:
@@ -348,7 +348,7 @@ async def _peak(url: str, path: str, body: bytes, pids: list[int]) -> Row:
     await watching
     if answer.status != 200:
         raise SystemExit(f"{answer.status}: {answer.body[:300]!r}")
-    return {"seconds": round(answer.ms / 1000, 2), "slot's peak MB": peak // 2**20}
+    return {"seconds": round(answer.ms / 1000, 2), "worker's peak MB": peak // 2**20}
 
 
 def table(rows: list[Row]) -> str:

@@ -44,7 +44,7 @@ COLUMN_IN, UNIT_IN = 0.5, 0.27
 DPI = 110
 
 CHOSEN = (
-    ("Requests", "MACs saved", "95 % are answered within", "Errors", "Late", "Slots busy"),
+    ("Requests", "MACs saved", "95 % are answered within", "Errors", "Late", "Workers busy"),
     ("Dense and executed, super-resolve", "Saved by tier, classify", "Requests by share saved"),
     ("Requests by tier", "95th percentile by stage, classify", "Where the time goes"),
     ("Queue", "Brownout", "Answered from a faster tier"),

@@ -3,7 +3,7 @@
     python -m benchmarks.metrics_cost --json benchmarks/results/metrics_cost.json
 
 Two answers. By CPU time, which holds on a busy machine too: what counting one request and being scraped takes, over
-what the whole service takes for a request, slots included. By throughput: a service that counts and one that does not
+what the whole service takes for a request, workers included. By throughput: a service that counts and one that does not
 (the same code with the counting methods emptied), both kept saturated with the cheapest requests there are, in short
 turns of one after the other; the difference of neighbouring turns with its 95 % interval, which needs a quiet machine.
 """

@@ -34,7 +34,7 @@ def main(**defaults: object) -> None:
         defaults: of options, other than this command's.
     """
     options = _options(defaults)
-    keep_freed_memory()  # as a slot does; torch's own engines gain from it, too
+    keep_freed_memory()  # as a worker does; torch's own engines gain from it, too
     rows = read(options.json) if options.merge and options.json and options.json.exists() else []
     for case in _cases(options):
         rows = merged(rows, case())

@@ -88,7 +88,7 @@ def serving() -> Iterator[str]:
 
 
 def until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
-    """Wait for the slots; two minutes at most."""
+    """Wait for the workers; two minutes at most."""
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
         try:

@@ -2,12 +2,12 @@
 
     python -m benchmarks.service all --quick       # every table below, six minutes
     python -m benchmarks.service overhead          # one request in flight against the same model in process
-    python -m benchmarks.service saturation        # slots kept full against the same jobs back to back
-    python -m benchmarks.service presets           # slots and threads of one quota
+    python -m benchmarks.service saturation        # workers kept full against the same jobs back to back
+    python -m benchmarks.service presets           # workers and threads of one quota
     python -m benchmarks.service rival             # against LitServe with the dense torch model
     python -m benchmarks.service batching          # classify jobs that share a batch
     python -m benchmarks.service overload --seconds 15    # three times too much, for 60 seconds
-    python -m benchmarks.service memory            # a slot's peak on large photos
+    python -m benchmarks.service memory            # a worker's peak on large photos
     python -m benchmarks.service load --rate 20 --seconds 30 --mix classify:fast:3,super-resolve:fast:1
 
 `load` arrives open-loop: at the given rate whatever the service does, as clients in the world do. Every command

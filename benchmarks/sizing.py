@@ -1,10 +1,10 @@
-"""How many machines: requests a second of one core at each tier, and what pods and Ray Serve add to the same slots.
+"""How many machines: requests a second of one core at each tier, and what pods and Ray Serve add to the same workers.
 
     python -m benchmarks.sizing tiers --json benchmarks/results/sizing.json
     python -m benchmarks.sizing ways --json benchmarks/results/ways.json        # needs pixeltier[ray]
     python -m benchmarks.sizing write       # both tables into docs/scaling.md
 
-A core is one slot with one thread, kept full by clients that ask as soon as they are answered. The clients and the
+A core is one worker with one thread, kept full by clients that ask as soon as they are answered. The clients and the
 front process run on another core: measure on a machine with two idle ones at least.
 """
 
@@ -84,7 +84,7 @@ def machine() -> dict[str, Any]:
 
 
 def tiers(seconds: float) -> dict[str, Any]:
-    """One slot of one thread at every tier."""
+    """One worker of one thread at every tier."""
     found: dict[str, Any] = {"machine": machine(), "tiers": []}
     with service(None, slots="1", threads="1") as url:
         for task in TASKS:
@@ -99,7 +99,7 @@ def tiers(seconds: float) -> dict[str, Any]:
 
 
 def serve_ray(port: int, slots: int) -> None:
-    """The application on a cluster of this machine alone: one front, slots of one thread; until SIGTERM."""
+    """The application on a cluster of this machine alone: one front, workers of one thread; until SIGTERM."""
     import ray
     from ray import serve
 
@@ -143,7 +143,7 @@ def ray_serve(slots: int) -> Iterator[str]:
 
 
 def ways(seconds: float, slots: int, tier: str) -> dict[str, Any]:
-    """The same slots behind a pod's own front and behind Ray Serve: alone, and full."""
+    """The same workers behind a pod's own front and behind Ray Serve: alone, and full."""
     found: dict[str, Any] = {"machine": machine(), "slots": slots, "tier": tier, "ways": []}
     starts = {
         "a pod": lambda: service(None, slots=str(slots), threads="1"),
@@ -161,7 +161,7 @@ def ways(seconds: float, slots: int, tier: str) -> dict[str, Any]:
 def tier_table(found: dict[str, Any]) -> str:
     """Markdown of `tiers`."""
     lines = [
-        f"One slot of one thread on {found['machine']['processor']}, {found['machine']['cores']} cores, load before "
+        f"One worker of one thread on {found['machine']['processor']}, {found['machine']['cores']} cores, load before "
         f"{found['machine']['load_before']:.1f} (`python -m benchmarks.sizing tiers`):",
         "",
         "| task | tier | MACs saved | requests/s per core | ms, median (three clients) |",
@@ -178,8 +178,8 @@ def tier_table(found: dict[str, Any]) -> str:
 def way_table(found: dict[str, Any]) -> str:
     """Markdown of `ways`."""
     lines = [
-        f"{found['slots']} slots of one thread, classify at tier {found['tier']}, on {found['machine']['cores']} cores "
-        f"that the clients share, load before {found['machine']['load_before']:.1f} "
+        f"{found['slots']} workers of one thread, classify at tier {found['tier']}, on "
+        f"{found['machine']['cores']} cores that the clients share, load before {found['machine']['load_before']:.1f} "
         "(`python -m benchmarks.sizing ways`):",
         "",
         "| front | clients | requests/s | p50 ms | p95 ms | refused |",

@@ -1,4 +1,4 @@
-"""What a worker slot runs: images in, results and their costs out."""
+"""What a worker runs: images in, results and their costs out."""
 
 import time
 from collections.abc import Iterable, Sequence

@@ -125,7 +125,7 @@ class DifferenceDocument(BaseModel):
 
 
 class LatencyDocument(BaseModel):
-    """Milliseconds in a slot."""
+    """Milliseconds in a worker."""
 
     p50: float
     p95: float

@@ -43,7 +43,7 @@ def _quota() -> str:
         cpus.shape(0, 0, preset=preset, quota=quota) for preset in ("throughput", "latency")
     )
     return (
-        f"{quota:g} CPUs of {os.cpu_count()}; throughput preset {throughput.slots} slots x "
+        f"{quota:g} CPUs of {os.cpu_count()}; throughput preset {throughput.slots} workers x "
         f"{throughput.threads} threads, latency preset {latency.slots} x {latency.threads}"
     )
 
@@ -51,7 +51,7 @@ def _quota() -> str:
 def _configuration() -> str:
     effective = settings.load()
     shape = effective.shape()
-    return f"{shape.slots} {effective.pool} slots x {shape.threads} threads, http://{effective.host}:{effective.port}"
+    return f"{shape.slots} {effective.pool} workers x {shape.threads} threads, http://{effective.host}:{effective.port}"
 
 
 def _tiers() -> str:
@@ -87,8 +87,8 @@ def _device() -> str:
         return f"{effective.device}: the processor{unused}"
     chosen = [devices.choose(name) for name in wanted]
     names = [_name_of(device.index) if device.type == "cuda" else "the processor" for device in chosen]
-    slots = ", ".join(f"slot {number} on {name}" for number, name in enumerate(names))
-    return f"{effective.device}: {slots}" + (f" ({trouble})" if trouble else "")
+    workers = ", ".join(f"worker {number} on {name}" for number, name in enumerate(names))
+    return f"{effective.device}: {workers}" + (f" ({trouble})" if trouble else "")
 
 
 def _precision() -> str:

@@ -1,4 +1,4 @@
-"""How many slots and threads the CPU quota bears: W slots of T threads need W * T <= quota."""
+"""How many workers and threads the CPU quota bears: W workers of T threads need W * T <= quota."""
 
 import math
 import os
@@ -13,7 +13,7 @@ class QuotaExceededError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Worker slots and the threads in each."""
+    """Workers and the threads in each."""
 
     slots: int
     threads: int
@@ -92,7 +92,7 @@ def shape(slots: int, threads: int, *, preset: Literal["throughput", "latency"],
         chosen = Shape(slots, threads)
     if chosen.slots * chosen.threads > max(1.0, math.ceil(quota)):
         raise QuotaExceededError(
-            f"{chosen.slots} slots of {chosen.threads} threads need {chosen.slots * chosen.threads} CPUs and "
+            f"{chosen.slots} workers of {chosen.threads} threads need {chosen.slots * chosen.threads} CPUs and "
             f"the quota is {quota:g}: threads would fight for cores and every request would be slower. Set "
             f"slots * threads <= {cpus} (PIXELTIER_SLOTS, PIXELTIER_THREADS), or 0 to have them chosen."
         )

@@ -119,21 +119,20 @@ class Settings(BaseSettings):
     device: str = Field(
         "cpu",
         pattern=gpus.PATTERN,
-        description="cpu, cuda (one slot on each GPU), cuda:N, or auto: GPUs where they can be used.",
+        description="cpu, cuda (one worker on each GPU), cuda:N, or auto: GPUs where they can be used.",
     )
     gpu_memory_share: float = Field(
-        0.9, gt=0, le=1, description="Share of a GPU's memory that its slot may take."
+        0.9, gt=0, le=1, description="Share of a GPU's memory that its worker may take."
     )
 
     pool: Literal["process", "thread"] = Field(
-        "process", description="Worker slots as processes, or as threads for tests and tiny containers."
+        "process", description="Workers as processes, or as threads for tests and tiny containers."
     )
-    slots: int = Field(
-        0, ge=0, le=256, description="Worker slots; 0 chooses from the CPU quota and the preset."
-    )
-    threads: int = Field(0, ge=0, le=256, description="Threads in each slot; 0 chooses likewise.")
+    slots: int = Field(0, ge=0, le=256, description="Workers; 0 chooses from the CPU quota and the preset.")
+    threads: int = Field(0, ge=0, le=256, description="Threads in each worker; 0 chooses likewise.")
     preset: Literal["throughput", "latency"] = Field(
-        "throughput", description="How a 0 above is filled: many slots of one thread, or one slot of many."
+        "throughput",
+        description="How a 0 above is filled: many workers of one thread, or one worker of many.",
     )
 
     queue_limit: int = Field(
@@ -144,28 +143,30 @@ class Settings(BaseSettings):
     hang_timeout_s: float = Field(
         660.0,
         gt=0,
-        description="A job that runs longer is a hang, whatever its deadline: its slot is killed.",
+        description="A job that runs longer is a hang, whatever its deadline: its worker is killed.",
     )
     hang_grace_s: float = Field(
         10.0, gt=0, description="A job that runs this long past its deadline, nobody waiting, is killed too."
     )
     start_timeout_s: float = Field(
-        180.0, gt=0, description="A slot not warm after this is killed and retried."
+        180.0, gt=0, description="A worker not warm after this is killed and retried."
     )
     start_attempts: int = Field(
-        3, ge=1, description="Starts each slot may fail before the first is ready; then the service ends."
+        3, ge=1, description="Starts each worker may fail before the first is ready; then the service ends."
     )
     drain_timeout_s: float = Field(25.0, ge=0, description="Time accepted requests get after SIGTERM.")
     drain_delay_s: float = Field(1.0, ge=0, description="Time the port stays open, not ready, after SIGTERM.")
-    restart_backoff_s: float = Field(0.2, gt=0, description="First pause before a crashed slot is restarted.")
+    restart_backoff_s: float = Field(
+        0.2, gt=0, description="First pause before a crashed worker is restarted."
+    )
     restart_backoff_limit_s: float = Field(
         30.0, gt=0, description="Longest such pause; it doubles up to here."
     )
     crash_limit: int = Field(
         5, ge=1, description="Crashes in a row, no job done between, that end readiness."
     )
-    slot_memory_mb: int = Field(0, ge=0, description="A slot above this is recycled between jobs; 0 never.")
-    max_batch: int = Field(4, ge=1, le=64, description="Classify jobs that may run together in a slot.")
+    slot_memory_mb: int = Field(0, ge=0, description="A worker above this is recycled between jobs; 0 never.")
+    max_batch: int = Field(4, ge=1, le=64, description="Classify jobs that may run together in a worker.")
 
     max_body_bytes: int = Field(
         32 * 2**20, ge=1, description="Longest request body, all its images together."
@@ -258,19 +259,19 @@ class Settings(BaseSettings):
         return (init_settings, env_settings)
 
     def shape(self) -> cpus.Shape:
-        """Slots and threads with the zeros filled in; refuses more than the CPU quota, or than there are GPUs."""
+        """Workers and threads with the zeros filled in; refuses more than the CPU quota, or than there are GPUs."""
         devices = self.devices()
         slots = self.slots
         if devices != ["cpu"]:
             slots = slots or len(devices)
             if slots > len(devices):
                 raise gpus.NoSuchDeviceError(
-                    f"{slots} slots need a GPU each, device={self.device} gives {len(devices)}"
+                    f"{slots} workers need a GPU each, device={self.device} gives {len(devices)}"
                 )
         return cpus.shape(slots, self.threads, preset=self.preset, quota=cpus.cpu_quota())
 
     def devices(self) -> list[str]:
-        """What slots compute on: a GPU each, or ["cpu"] for all of them."""
+        """What workers compute on: a GPU each, or ["cpu"] for all of them."""
         return gpus.devices(self.device)
 
     def effective(self) -> dict[str, Any]:
@@ -335,8 +336,8 @@ def load(overrides: Mapping[str, Any] | None = None, *, config_file: Path | None
         for name in Settings.model_fields
         if variables.get(PREFIX + name.upper())  # an empty variable is an absent one
     }
-    # The file goes in as arguments, so only where nothing stronger speaks: pydantic-settings' own source of TOML does not
-    # name the file in its errors, and has no suggestion for an unknown key.
+    # The file goes in as arguments, so only where nothing stronger speaks: pydantic-settings' own source of TOML does
+    # not name the file in its errors, and has no suggestion for an unknown key.
     weaker = {k: v for k, v in from_file.items() if k not in from_environment and k not in given}
     try:
         return Settings(**weaker, **given)

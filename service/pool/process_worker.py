@@ -122,7 +122,9 @@ def _how_it_ended(status: int | None) -> str:
         return f"the worker process ended with status {status} while starting; its own message, if any, is in the log"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
     memory = (
-        "; usually too little memory: use fewer slots or raise the limit" if -status == signal.SIGKILL else ""
+        "; usually too little memory: use fewer workers or raise the limit"
+        if -status == signal.SIGKILL
+        else ""
     )
     return f"the worker process was ended by {name} while starting{memory}"
 

@@ -42,12 +42,12 @@ class Supervisor:
     def why_not_ready(self) -> str:
         """Why no job can be taken, empty where it can."""
         if self.start_failure is not None:
-            return "no worker slot could be started; the log says why"
+            return "no worker could be started; the log says why"
         warm = [worker for worker in self._workers if worker.state in {WorkerState.IDLE, WorkerState.BUSY}]
         if not warm and not any(worker.was_warm for worker in self._workers):
-            return "the worker slots are warming up"
+            return "the workers are warming up"
         if not warm and all(worker.crashes >= self._limits.crash_limit for worker in self._workers):
-            return "the worker slots crashed too often"
+            return "the workers crashed too often"
         # While workers restart after a crash jobs still queue: a restart takes less than most deadlines.
         return ""
 
@@ -79,13 +79,14 @@ class Supervisor:
             late = isinstance(error, TimeoutError)
             limit_s = self._limits.start_timeout_s
             worker.trouble = f"not warm after {limit_s:g} s (start_timeout_s)" if late else _reason(error)
-            log.exception("slot did not start", extra={"slot": worker.name, "error": worker.trouble})
+            log.exception("worker did not start", extra={"worker": worker.name, "error": worker.trouble})
             return RestartReason.START_FAILED
         worker.state = WorkerState.IDLE
         worker.was_warm, worker.worked = True, False
         self._observer.worker_ready(ready)
         log.info(
-            "slot ready", extra={"slot": worker.name, "pid": ready.pid, "warm_up_ms": round(ready.warm_up_ms)}
+            "worker ready",
+            extra={"worker": worker.name, "pid": ready.pid, "warm_up_ms": round(ready.warm_up_ms)},
         )
         return None
 
@@ -98,8 +99,8 @@ class Supervisor:
         if limit is None or any(worker.was_warm or worker.crashes < limit for worker in self._workers):
             return
         reasons = list(dict.fromkeys(worker.trouble for worker in self._workers))
-        self.start_failure = f"no worker slot could be started in {limit} attempts: " + "; ".join(reasons)
-        log.critical("no worker slot can be started", extra={"attempts": limit, "reasons": reasons})
+        self.start_failure = f"no worker could be started in {limit} attempts: " + "; ".join(reasons)
+        log.critical("no worker can be started", extra={"attempts": limit, "reasons": reasons})
 
     async def _serve(self, worker: PooledWorker, lost: asyncio.Future[RestartReason]) -> RestartReason:
         """Let the worker have jobs until it must be started again; says why."""
@@ -112,7 +113,7 @@ class Supervisor:
         self._scheduler.collect(worker)  # what was answered before the end
         if reason is not RestartReason.MEMORY:
             log.error(
-                "slot lost", extra={"slot": worker.name, "reason": str(reason), "pid": worker.handle.pid}
+                "worker lost", extra={"worker": worker.name, "reason": str(reason), "pid": worker.handle.pid}
             )
         self._scheduler.return_jobs(worker)
         return reason

@@ -23,7 +23,7 @@ def open_pool(settings: Settings, observer: Observer, engine: EngineFactory | No
     kind: type[ProcessWorker] | type[ThreadWorker] = (
         ProcessWorker if settings.pool == "process" else ThreadWorker
     )
-    workers: list[tuple[str, Worker]] = [(str(n), kind(f"slot-{n}", spec)) for n, spec in enumerate(specs)]
+    workers: list[tuple[str, Worker]] = [(str(n), kind(f"worker-{n}", spec)) for n, spec in enumerate(specs)]
     return Dispatcher(workers, pool_limits(settings), observer)
 
 

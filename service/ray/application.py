@@ -50,10 +50,10 @@ class Scale(BaseModel):
     front_cpus: float = Field(0.5, ge=0, description="Processors Ray sets aside for each front.")
     slots_least: int = Field(1, ge=1, description="Slot replicas when nobody asks for anything.")
     slots_most: int = Field(4, ge=1, description="Slot replicas at most.")
-    threads: int = Field(1, ge=1, description="Threads, and so processors, of each slot.")
-    gpus: int = Field(0, ge=0, le=1, description="GPUs of each slot: 0, or 1.")
+    threads: int = Field(1, ge=1, description="Threads, and so processors, of each worker.")
+    gpus: int = Field(0, ge=0, le=1, description="GPUs of each worker: 0, or 1.")
     ongoing: float = Field(
-        1.5, gt=0, description="Jobs at a slot, waiting ones included, that scaling aims at."
+        1.5, gt=0, description="Jobs at a worker, waiting ones included, that scaling aims at."
     )
     upscale_delay_s: float = Field(5.0, ge=0)
     downscale_delay_s: float = Field(300.0, ge=0)

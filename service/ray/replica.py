@@ -17,7 +17,7 @@ class WorkerReplica:
         logs.configure(spec.log_format, spec.log_level)
         self._hang_timeout_s = hang_timeout_s
         self._began: float | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slot")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
         self._runner, self._ready = self._executor.submit(startup.open_runner, spec).result()
 
     async def describe(self) -> Ready:

@@ -60,7 +60,7 @@ def _check_address_space() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < LEAST_ADDRESS_SPACE:
         raise ProcessLimitError(
-            f"a process may map {soft // 2**20} MiB and a worker slot needs {LEAST_ADDRESS_SPACE // 2**20} MiB or "
+            f"a process may map {soft // 2**20} MiB and a worker needs {LEAST_ADDRESS_SPACE // 2**20} MiB or "
             "more: raise ulimit -v (systemd: LimitAS=), and limit memory with a control group instead"
         )
 
@@ -79,7 +79,7 @@ def _check_threads(needed: int) -> None:
         raise ProcessLimitError(
             f"the system lets this process start {len(started)} more threads or processes and it needs {needed}"
             f"{_allowed()}: raise ulimit -u (systemd: TasksMax=, LimitNPROC=; Docker: --pids-limit), "
-            "or lower slots and threads"
+            "or lower workers and threads"
         ) from error
     finally:
         threading.stack_size(stack)

@@ -16,20 +16,20 @@ class LatencyMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         error = Histogram(
             "pixeltier_latency_model_error_seconds",
-            "How far the latency model's prediction of the time in the slot was off, either way.",
+            "How far the latency model's prediction of the time in the worker was off, either way.",
             ["model"],
             buckets=ERROR_BUCKETS,
             registry=registry,
         )
         predicted = Counter(
             "pixeltier_latency_model_predicted_seconds",
-            "Sum over answers of the time in the slot that the latency model predicted.",
+            "Sum over answers of the time in the worker that the latency model predicted.",
             ["model"],
             registry=registry,
         )
         actual = Counter(
             "pixeltier_latency_model_actual_seconds",
-            "Sum over the same answers of the time in the slot that they took.",
+            "Sum over the same answers of the time in the worker that they took.",
             ["model"],
             registry=registry,
         )

@@ -20,7 +20,7 @@ class PoolMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._restarts = Counter(
-            "pixeltier_worker_restarts", "Slots started again.", ["reason"], registry=registry
+            "pixeltier_worker_restarts", "Workers started again.", ["reason"], registry=registry
         )
         self._batch = Histogram(
             "pixeltier_batch_size",
@@ -72,13 +72,13 @@ class PoolCollector(Collector):
             "What a job arriving now would wait.",
             value=report.wait_estimate_s,
         )
-        states = GaugeMetricFamily("pixeltier_workers", "Worker slots by state.", labels=["state"])
+        states = GaugeMetricFamily("pixeltier_workers", "Workers by state.", labels=["state"])
         for state in WorkerState:
             states.add_metric([state.value], sum(worker.state is state for worker in report.workers))
         yield states
         memory = GaugeMetricFamily(
             "pixeltier_worker_resident_memory_bytes",
-            "Resident memory of a slot's process.",
+            "Resident memory of a worker's process.",
             labels=["worker"],
         )
         for worker in report.workers:

@@ -58,7 +58,7 @@ def _on_device(call: Callable[[], Result]) -> Result:
         raise
     except RuntimeError as error:
         if "CUDA error" in str(error) or str(error).startswith("CUDA:"):
-            log.critical("the GPU is lost to this slot", exc_info=True)
+            log.critical("the GPU is lost to this worker", exc_info=True)
             os._exit(1)
         raise
 

@@ -63,7 +63,7 @@ def _until(found: Stack, query: str, least: float) -> None:
 
 
 def _until_compared(found: Stack) -> None:
-    """Idle slots compare what they just served, for the shadow; then two scrapes and two evaluations more."""
+    """Idle workers compare what they just served, for the shadow; then two scrapes and two evaluations more."""
     image = (SAMPLES / "chelsea.jpg").read_bytes()
     small = pictures(random.Random(1), 1, 64, 64)[0]
     for task, body in (("classify", image), ("super-resolve", small)):

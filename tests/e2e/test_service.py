@@ -180,9 +180,9 @@ def test_the_commands_of_the_readme(served: Served, tmp_path: Path) -> None:
 
 
 def test_kill_9_of_a_slot_and_a_drain(tmp_path: Path, cat: bytes) -> None:
-    """A slot is killed under load: all are answered. SIGTERM under load: what was accepted is done.
+    """A worker is killed under load: all are answered. SIGTERM under load: what was accepted is done.
 
-    The slot is stopped until the jobs are where the test wants them, however fast or busy the machine is.
+    The worker is stopped until the jobs are where the test wants them, however fast or busy the machine is.
     """
     with serve(
         tmp_path / "log", slots="1", threads="1", restart_backoff_s="0.05", drain_timeout_s="240"
@@ -204,7 +204,7 @@ def test_kill_9_of_a_slot_and_a_drain(tmp_path: Path, cat: bytes) -> None:
 
 
 class _Load:
-    """Three requests that the service has begun, one of them in the slot at least."""
+    """Three requests that the service has begun, one of them in the worker at least."""
 
     def __init__(self, served: Served) -> None:
         def ask() -> None:

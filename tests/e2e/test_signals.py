@@ -1,4 +1,4 @@
-"""No signal but SIGKILL ends the service without a drain, and none ends a slot behind its back."""
+"""No signal but SIGKILL ends the service without a drain, and none ends a worker behind its back."""
 
 import os
 import signal

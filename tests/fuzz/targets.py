@@ -66,7 +66,7 @@ def image(data: bytes) -> None:
             assert decoded.rgb.mode == "RGB"
             assert decoded.pixels <= MAX_PIXELS
             header = image_header.read(data)
-            assert header is not None, "the slot accepts what the front would never send it"
+            assert header is not None, "the worker accepts what the front would never send it"
 
 
 def multipart(data: bytes) -> None:

@@ -171,11 +171,11 @@ def test_health_tells_ready_not_ready_and_absent_apart(
             assert client.ready()
     assert main(["health", "--url", draining]) == 3
     assert "cannot be reached" in capsys.readouterr().err
-    problem = b'{"type": "not-ready", "title": "x", "status": 503, "detail": "slots are starting"}'
+    problem = b'{"type": "not-ready", "title": "x", "status": 503, "detail": "workers are starting"}'
     busy = response(problem, status="503 Busy", headers=("Content-Type: application/problem+json",))
     with stub(sent(busy)) as starting:
         assert main(["health", "--url", starting]) == 1
-    assert capsys.readouterr().out == "not ready: slots are starting\n"
+    assert capsys.readouterr().out == "not ready: workers are starting\n"
     with stub(sent(response(b"<html></html>", status="503 Busy"))) as other:
         assert main(["health", "--url", other]) == 3
     assert "does not answer as Pixeltier does" in capsys.readouterr().err

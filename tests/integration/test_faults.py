@@ -1,4 +1,4 @@
-"""Crashes, hangs, deadlines, overload, disconnects and drain, on real spawned slots where it matters."""
+"""Crashes, hangs, deadlines, overload, disconnects and drain, on real spawned workers where it matters."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ async def _metric(client: httpx.AsyncClient, sample: str) -> float:
 async def test_a_crash_costs_one_retry() -> None:
     async with running(_processes()) as client:
         os.environ[MARKER] = f"/tmp/pixeltier-crash-{os.getpid()}-{time.monotonic_ns()}"
-        # The slot inherited its environment at the first start; the marker reaches it at the restart only,
+        # The worker inherited its environment at the first start; the marker reaches it at the restart only,
         # so let it be restarted once.
         assert (await _classify(client, CRASH)).json()["type"] == "worker-crashed"
         try:
@@ -98,8 +98,8 @@ async def test_repeated_crashes_end_readiness_and_an_answer_restores_it() -> Non
         assert (await _classify(client, CRASH)).status_code == 500
         ready = await client.get("/readyz")
         assert ready.status_code == 503
-        assert ready.json()["detail"] == "the worker slots crashed too often"
-        await until_ready(client)  # a slot that is warm again takes work
+        assert ready.json()["detail"] == "the workers crashed too often"
+        await until_ready(client)  # a worker that is warm again takes work
         assert (await _classify(client)).status_code == 200
         assert app.state.context.pool.report().ready
 

@@ -90,7 +90,7 @@ async def test_a_job_that_waits_gets_the_table_of_its_dispatch(tmp_path: Path) -
         await _patch(client, {"tiers": {"fast": {"thresholds": {"classify": 0.6}}, "high": None}})
         first, second, third = await asyncio.gather(slow, early, doomed)
     assert first.headers["x-config-version"] == "1"
-    # A job already sent to the slot ahead of its turn may be of the old version; it then says so.
+    # A job already sent to the worker ahead of its turn may be of the old version; it then says so.
     assert (second.headers["x-config-version"], second.headers["x-threshold"]) in {
         ("2", "0.6"),
         ("1", "0.55"),
@@ -227,7 +227,7 @@ async def test_a_busy_service_compares_nothing_and_requests_come_first(tmp_path:
         answers = await asyncio.gather(*slow)
         assert {answer.status_code for answer in answers} == {200}
         skipped = 'pixeltier_shadow_comparisons_total{model="classify",result="skipped"}'
-        assert await _metric(client, skipped) == 2, "only after the last one was the slot idle"
+        assert await _metric(client, skipped) == 2, "only after the last one was the worker idle"
         started = time.monotonic()
         assert (await client.post("/v1/classify?tier=fast", content=png())).status_code == 200
         assert time.monotonic() - started < 3, "it waits for no more than the one comparison that runs"

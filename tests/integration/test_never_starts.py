@@ -21,7 +21,7 @@ from pixeltier.service.api.context import AppContext
 from tests.integration.fakes import FakeEngine, fake_app, load_broken, load_fake, running, until_ready
 
 BOUND_S = 200
-"""Three starts of two slots, each of which imports torch, on a busy machine."""
+"""Three starts of two workers, each of which imports torch, on a busy machine."""
 
 
 def serve(folder: Path, hook: str = "", **settings: str) -> "tuple[int, list[dict[str, Any]], str]":
@@ -53,7 +53,7 @@ def serve(folder: Path, hook: str = "", **settings: str) -> "tuple[int, list[dic
 
 
 def _tries(log: list[dict[str, Any]]) -> int:
-    return sum(line["event"] == "slot did not start" for line in log)
+    return sum(line["event"] == "worker did not start" for line in log)
 
 
 WRONG_TORCH = """
@@ -69,7 +69,7 @@ def test_an_extension_of_another_torch(tmp_path: Path) -> None:
     assert status == 1
     assert _tries(log) == 3
     assert re.fullmatch(
-        r"pixeltier: no worker slot could be started in 3 attempts: ExtensionError: "
+        r"pixeltier: no worker could be started in 3 attempts: ExtensionError: "
         r".* built with torch 2\.11\.0\+cpu .*"
         rf"but torch {re.escape(torch.__version__)} is installed\. Run: .* -m pip install 'torch==2\.11\.\*'",
         last,
@@ -109,8 +109,8 @@ def test_missing_weights(tmp_path: Path) -> None:
     assert status == 1
     ignored = [line["variables"] for line in log if line["event"].endswith("sets for Services are ignored")]
     assert ignored == [["PIXELTIER_PREDICTOR_PORT"]], "said once"
-    assert _tries(log) == 2, "one attempt of each slot"
-    assert "no worker slot could be started in 1 attempts: FileNotFoundError: " in last
+    assert _tries(log) == 2, "one attempt of each worker"
+    assert "no worker could be started in 1 attempts: FileNotFoundError: " in last
     assert str(weights / "efficientnet_lite0.safetensors") in last
     assert last.count("FileNotFoundError") == 1, "a reason is said once"
 
@@ -142,7 +142,7 @@ if "multiprocessing" in __import__("sys").argv[-1] or "--multiprocessing-fork" i
     status, log, last = serve(tmp_path, hook)
     assert status == 1
     assert _tries(log) == 3
-    assert "no worker slot could be started in 3 attempts: " in last
+    assert "no worker could be started in 3 attempts: " in last
 
 
 def load_slowly(weights_dir: str | None) -> FakeEngine:
@@ -165,11 +165,11 @@ async def test_the_reason_stands_in_the_pool(engine: Any, timeout_s: float, reas
     async with running(app, wait_ready=False) as client:
         await _until_given_up(context)
         failure = str(context.pool.start_failure)
-        assert failure.startswith("no worker slot could be started in 2 attempts: ")
+        assert failure.startswith("no worker could be started in 2 attempts: ")
         assert failure.count(reason) == 1
         answer = await client.get("/readyz")
         assert answer.status_code == 503
-        assert answer.json()["detail"] == "no worker slot could be started; the log says why"
+        assert answer.json()["detail"] == "no worker could be started; the log says why"
         metrics = (await client.get("/metrics")).text
         (restarts,) = re.findall(
             r'^pixeltier_worker_restarts_total\{reason="start_failed"\} (\S+)$', metrics, re.M

@@ -1,4 +1,4 @@
-"""Slots never outlive the front process, however it ends."""
+"""Workers never outlive the front process, however it ends."""
 
 import signal
 import subprocess
@@ -32,10 +32,10 @@ def test_a_killed_front_process_takes_its_slots_along(tmp_path: Path) -> None:
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": root}
     ) as front:
         assert front.stdout is not None
-        slot = Path("/proc") / front.stdout.readline().strip()
-        assert slot.exists()
+        worker = Path("/proc") / front.stdout.readline().strip()
+        assert worker.exists()
         front.send_signal(signal.SIGKILL)
     end = time.monotonic() + 15
-    while slot.exists():
-        assert time.monotonic() < end, "the slot lives on"
+    while worker.exists():
+        assert time.monotonic() < end, "the worker lives on"
         time.sleep(0.05)

@@ -200,7 +200,7 @@ def test_three_times_too_much_is_answered_by_503_and_in_time() -> None:
             watching = asyncio.ensure_future(probe())
             jobs = []
             resident = _resident()
-            for _ in range(int(seconds * 3 / 0.4)):  # a slow job takes 0.4 s and there is one slot
+            for _ in range(int(seconds * 3 / 0.4)):  # a slow job takes 0.4 s and there is one worker
                 jobs.append(asyncio.ensure_future(one()))
                 await asyncio.sleep(0.4 / 3)
             await asyncio.gather(*jobs)

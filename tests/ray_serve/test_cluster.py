@@ -1,4 +1,4 @@
-"""The application under Ray Serve on a local cluster: two fronts, two slots. Alone: `make ray-test`."""
+"""The application under Ray Serve on a local cluster: two fronts, two workers. Alone: `make ray-test`."""
 
 import importlib
 import os
@@ -191,7 +191,7 @@ class Load:
 
 def test_a_killed_slot_costs_no_request(url: str) -> None:
     """Its jobs in flight are done again by the other; no client retries here, and none sees anything but 200."""
-    _until(lambda: len(_replicas("slot")) == 2, 60, "two slots")
+    _until(lambda: len(_replicas("slot")) == 2, 60, "two workers")
     load = Load(CLIENTS, lambda: _classify(url, f"threshold={SLOW}").status_code)
     time.sleep(1.5)
     _kill_one("slot")

@@ -1,4 +1,4 @@
-"""GET /healthz and /readyz. Both are `async def`: they answer from the event loop while slots are busy."""
+"""GET /healthz and /readyz. Both are `async def`: they answer from the event loop while workers are busy."""
 
 from typing import Literal
 
@@ -23,9 +23,7 @@ class ReadyDocument(BaseModel):
     """The service takes work."""
 
     status: Literal["ready"] = "ready"
-    slots: dict[str, str] = Field(
-        description="State of each worker slot.", examples=[{"0": "idle", "1": "busy"}]
-    )
+    slots: dict[str, str] = Field(description="State of each worker.", examples=[{"0": "idle", "1": "busy"}])
     queue_depth: int = Field(examples=[0])
 
 
@@ -37,7 +35,7 @@ async def healthz() -> LiveDocument:
 
 @router.get("/readyz", summary="Does the service take work?", responses=documented(Problem.NOT_READY))
 async def readyz(context: Context) -> ReadyDocument:
-    """Answer 200 once the slots are warm, 503 before, while draining, and after repeated crashes."""
+    """Answer 200 once the workers are warm, 503 before, while draining, and after repeated crashes."""
     report = context.pool.report()
     if not report.ready:
         raise ProblemError(Problem.NOT_READY, report.why_not, retry_after_s=1)

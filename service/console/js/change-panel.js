@@ -129,8 +129,8 @@ function oneTier({ name, task, current, proposed, shadow }) {
   const [before, after] = [current.recent, proposed.recent];
   if (after) {
     rows.push([`MACs saved, ${after.images} images`, percent(before?.macs_saved), percent(after.macs_saved)]);
-    if (after.latency_ms) rows.push(["In the slot, p50", milliseconds(before?.latency_ms?.p50), milliseconds(after.latency_ms.p50)]);
-    if (after.latency_ms) rows.push(["In the slot, p95", milliseconds(before?.latency_ms?.p95), milliseconds(after.latency_ms.p95)]);
+    if (after.latency_ms) rows.push(["In the worker, p50", milliseconds(before?.latency_ms?.p50), milliseconds(after.latency_ms.p50)]);
+    if (after.latency_ms) rows.push(["In the worker, p95", milliseconds(before?.latency_ms?.p95), milliseconds(after.latency_ms.p95)]);
   }
   const shadowLine = !shadow ? null : `Shadow, ${shadow.comparisons} images at ${shownThreshold(shadow.candidate_threshold)}: ${shadow.agreement === null || shadow.agreement === undefined ? `${metric("psnr_y").value(shadow.psnr_db)} against what was served` : `${percent(shadow.agreement)} agree with what was served`}.`;
   return el(

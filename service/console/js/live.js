@@ -68,7 +68,7 @@ export function createLive(arrived, failed) {
       tile("MACs saved", percent(saved), executed ? "of all work" : "no work yet"),
       tile("Queue", `${integer(pool.queue_depth)}`, `of ${integer(pool.queue_limit)}`),
       tile("Wait", milliseconds(1000 * pool.wait_estimate_s), "estimate"),
-      tile("Slots", `${slots.filter((one) => one === "busy").length} / ${slots.length}`, pool.ready === false ? "not ready" : "busy"),
+      tile("Workers", `${slots.filter((one) => one === "busy").length} / ${slots.length}`, pool.ready === false ? "not ready" : "busy"),
       tile("Brownout", brownout.enabled ? (brownout.level ? `level ${brownout.level}` : "calm") : "off", degraded ? `${integer(degraded)} degraded` : ""),
     );
   }

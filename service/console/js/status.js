@@ -22,7 +22,7 @@ export function startStatus(node) {
         node.dataset.state = found.state;
         node.querySelector(".status-text").textContent = WORDS[found.state];
       }
-      node.title = found.detail || (found.slots ? `${found.slots} worker slots` : "");
+      node.title = found.detail || (found.slots ? `${found.slots} workers` : "");
     }
     timer = setTimeout(look, found.state === "ready" ? CALM_MS : WORRIED_MS);
   };

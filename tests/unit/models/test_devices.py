@@ -1,4 +1,4 @@
-"""Choosing a device where none, some or an old GPU can be used; a GPU that is lost ends its slot."""
+"""Choosing a device where none, some or an old GPU can be used; a GPU that is lost ends its worker."""
 
 import logging
 import subprocess

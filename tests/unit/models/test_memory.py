@@ -26,7 +26,7 @@ import json, sys
 import numpy as np, torch
 torch.set_num_threads(2)
 from pixeltier.models.host_memory import keep_freed_memory
-keep_freed_memory()  # as a slot does
+keep_freed_memory()  # as a worker does
 from pathlib import Path
 from pixeltier.models.checkpoints import load_super_resolution
 from pixeltier.models.engine import SuperResolver

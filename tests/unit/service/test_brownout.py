@@ -1,6 +1,6 @@
 """The brownout's level in a simulated service: no oscillation, no starvation, whatever the load does.
 
-The simulation is a fluid of requests in front of slots, as the pool is: first come first served, refused where the
+The simulation is a fluid of requests in front of workers, as the pool is: first come first served, refused where the
 wait exceeds the deadline, each tier with a cost of its own.
 """
 
@@ -25,7 +25,7 @@ DEADLINE_S = 3.0
 
 @dataclass
 class Simulation:
-    """Requests for `high` and `balanced` at a rate, a share of which may not fall, on two slots."""
+    """Requests for `high` and `balanced` at a rate, a share of which may not fall, on two workers."""
 
     rules: Brownout = RULES
     table: TierTable = TABLE
@@ -84,7 +84,7 @@ def _mean_cost_s(level: int) -> float:
 
 
 FULL = 2 / _mean_cost_s(0)
-"""Requests a second that keep two slots exactly busy without brownout."""
+"""Requests a second that keep two workers exactly busy without brownout."""
 
 
 def _with(floors: dict[str, str | None]) -> TierTable:

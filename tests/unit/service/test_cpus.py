@@ -1,4 +1,4 @@
-"""CPU quotas and the slots that fit them."""
+"""CPU quotas and the workers that fit them."""
 
 from pathlib import Path
 
@@ -46,7 +46,9 @@ def test_shapes(slots: int, threads: int, preset: str, quota: float, expected: t
 
 
 def test_too_many_threads_are_refused() -> None:
-    with pytest.raises(cpus.QuotaExceededError, match="3 slots of 2 threads need 6 CPUs and the quota is 4"):
+    with pytest.raises(
+        cpus.QuotaExceededError, match="3 workers of 2 threads need 6 CPUs and the quota is 4"
+    ):
         cpus.shape(3, 2, preset="throughput", quota=4)
     with pytest.raises(cpus.QuotaExceededError):
         cpus.shape(5, 0, preset="throughput", quota=4)

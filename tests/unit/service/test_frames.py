@@ -1,4 +1,4 @@
-"""Frames between front process and slot: whatever is packed arrives, in order, and a hang-up is noticed."""
+"""Frames between front process and worker: whatever is packed arrives, in order, and a hang-up is noticed."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""Which device each slot computes on, found without CUDA."""
+"""Which device each worker computes on, found without CUDA."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_slots_follow_the_gpus(monkeypatch):
     settings = Settings(device="cuda")
     assert (settings.shape().slots, settings.shape().threads) == (2, 4)
     assert Settings(device="cuda:1").shape().slots == 1
-    with pytest.raises(gpus.NoSuchDeviceError, match="3 slots need a GPU each"):
+    with pytest.raises(gpus.NoSuchDeviceError, match="3 workers need a GPU each"):
         Settings(device="cuda", slots=3).shape()
 
 
@@ -80,7 +80,7 @@ def test_every_worker_is_told_its_gpu(monkeypatch):
     monkeypatch.setattr("pixeltier.service.pool.wiring.ProcessWorker", FakeWorker)
     monkeypatch.setattr("pixeltier.service.pool.wiring.Dispatcher", lambda *_: None)
     open_pool(Settings(device="cuda", gpu_memory_share=0.5), None)
-    assert told == [("slot-0", "cuda:0", 1, 0.5), ("slot-1", "cuda:1", 1, 0.5)]
+    assert told == [("worker-0", "cuda:0", 1, 0.5), ("worker-1", "cuda:1", 1, 0.5)]
 
 
 def test_thread_slots_would_bring_cuda_into_the_front_process():
