@@ -20,3 +20,7 @@ def refuse(message: str, status: int = USAGE_ERROR) -> int:
     """Say it; returns the exit status."""
     complain(message)
     return status
+
+
+class CommandError(Exception):
+    """What the operator can mend; one line on stderr."""

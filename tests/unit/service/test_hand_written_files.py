@@ -10,7 +10,7 @@ from pixeltier.service.api import access
 from pixeltier.service.api.admin_tokens import AdminTokens
 from pixeltier.service.command_line import tiers as tiers_command
 from pixeltier.service.command_line.main import main
-from pixeltier.service.command_line.tiers import CommandError
+from pixeltier.service.command_line.messages import CommandError
 from pixeltier.service.configuration import settings, token_file
 from pixeltier.service.configuration.settings import ConfigurationError
 from pixeltier.service.configuration.token_file import TokenFileError
