@@ -17,11 +17,11 @@ from pixeltier.models.evaluation.engines import (
     quantised_openvino,
 )
 from pixeltier.models.evaluation.plain_networks import PlainEfficientNetLite, PlainESPAN, PlainRefinement
-from pixeltier.models.networks.classification import Classification, base_input, refinement_input
+from pixeltier.models.networks.classification import ClassificationNetwork, base_input, refinement_input
 from pixeltier.models.networks.layout import channels_last
 from pixeltier.models.networks.resnet18 import ResNet18
 from pixeltier.models.networks.srresnet import SRResNet
-from pixeltier.models.networks.super_resolution import SuperResolution
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork
 
 PRECISIONS = {
     "torch": ("fp32", "bf16"),
@@ -79,7 +79,7 @@ class PlainResNet18(nn.Module):
 class ExactClassifier(nn.Module):
     """Both networks on every cell, with the exact tier's answer: its shares of them are constants."""
 
-    def __init__(self, model: Classification) -> None:
+    def __init__(self, model: ClassificationNetwork) -> None:
         super().__init__()
         self.model = model
         self.base_weight = model.combination.base_weights[-1].item()
@@ -97,10 +97,10 @@ class ExactClassifier(nn.Module):
         return self.base_weight * base.log_softmax(1) + self.refinement_weight * refined.log_softmax(1)
 
 
-def dense_networks(model: Classification | SuperResolution) -> dict[str, nn.Module]:
+def dense_networks(model: ClassificationNetwork | SuperResolutionNetwork) -> dict[str, nn.Module]:
     """What rivals compute, on RGB in [0, 1]: the base, the refinement network, and both with the exact answer."""
     model = copy.deepcopy(model).float().eval().requires_grad_(False)
-    if isinstance(model, Classification):
+    if isinstance(model, ClassificationNetwork):
         refinement: nn.Module = PlainRefinement(PlainResNet18(model.refinement))
         return {
             "base": PlainEfficientNetLite(model.base),

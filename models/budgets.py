@@ -32,7 +32,7 @@ class Count(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class ImageCost:
     """What an image would cost at any threshold, before it is computed; `count_cells` counts its active cells."""
 
     macs: Count

@@ -9,24 +9,24 @@ from torch import Tensor
 
 from pixeltier.models.atomic_files import replacing
 from pixeltier.models.cards import ModelCard, base_weights_path, load_card, weights_path
-from pixeltier.models.networks.classification import Classification, ClassificationShape
-from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.networks.classification import ClassificationNetwork, ClassificationShape
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork, SuperResolutionShape
 
 BASE = "base."
 
 
-def load_classification(directory: Path | None = None) -> tuple[Classification, ModelCard]:
+def load_classification(directory: Path | None = None) -> tuple[ClassificationNetwork, ModelCard]:
     """The classifier in float32 and its card; packaged weights unless a directory is given."""
     card = load_card("classify", directory)
-    model = Classification(ClassificationShape(**card.architecture))
+    model = ClassificationNetwork(ClassificationShape(**card.architecture))
     model.load_state_dict(read_weights(card.task, directory))
     return model.eval(), card
 
 
-def load_super_resolution(directory: Path | None = None) -> tuple[SuperResolution, ModelCard]:
+def load_super_resolution(directory: Path | None = None) -> tuple[SuperResolutionNetwork, ModelCard]:
     """The super-resolver in float32 and its card; packaged weights unless a directory is given."""
     card = load_card("super-resolve", directory)
-    model = SuperResolution(SuperResolutionShape(**card.architecture))
+    model = SuperResolutionNetwork(SuperResolutionShape(**card.architecture))
     model.load_state_dict(read_weights(card.task, directory))
     return model.eval(), card
 

@@ -12,21 +12,19 @@ import torch
 from torch import Tensor
 
 from pixeltier.models import budgets, counting
-from pixeltier.models.budgets import CellMacs, ClassifyCount, Cost, SumOfCounts, TileMacs
+from pixeltier.models.budgets import CellMacs, ClassifyCount, ImageCost, SumOfCounts, TileMacs
 from pixeltier.models.calibration import Calibration
 from pixeltier.models.cards import ModelCard
 from pixeltier.models.checkpoints import load_classification, load_super_resolution
 from pixeltier.models.inference.backend import backend_of
 from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
 from pixeltier.models.inference.efficientnet_lite import BaseAnswer
-from pixeltier.models.inference.super_resolution import BaseAnswer as EnlargedBase
-from pixeltier.models.inference.super_resolution import SparseSuperResolution
+from pixeltier.models.inference.super_resolution import BaseImage, SparseSuperResolution
 from pixeltier.models.inference.tiles import Tile, split
-from pixeltier.models.networks.classification import Classification as ClassificationModel
-from pixeltier.models.networks.classification import window_grid
+from pixeltier.models.networks.classification import ClassificationNetwork, window_grid
 from pixeltier.models.networks.masks import expand_from_windows, pool_to_windows
 from pixeltier.models.networks.srresnet import SCALE
-from pixeltier.models.networks.super_resolution import SuperResolution as SuperResolutionModel
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork
 from pixeltier.models.outcome import CURVE_THRESHOLDS, UNLIMITED, CostLimits, Infeasible
 from pixeltier.models.precision import Precision, classifier_arithmetic, resolver_arithmetic
 from pixeltier.models.results import Classification, Floats, Pixels, SuperResolution
@@ -40,7 +38,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: ClassificationModel,
+        model: ClassificationNetwork,
         card: ModelCard,
         precision: Precision = "auto",
         device: torch.device = CPU,
@@ -135,7 +133,7 @@ class Classifier:
         return [result for result in results if isinstance(result, Classification)]
 
     @torch.inference_mode()
-    def costs(self, images: Sequence[Pixels]) -> list[Cost]:
+    def costs(self, images: Sequence[Pixels]) -> list[ImageCost]:
         """What each image of a batch would cost at any threshold; nothing beyond the base is computed."""
         pixels = torch.from_numpy(np.stack(images))
         return self._costs(self._map(pixels, None)[1], pixels)
@@ -150,7 +148,7 @@ class Classifier:
             return answer, torch.from_numpy(np.stack(importance_of))[:, None]
         return answer, self._calibrate(self._network.window_logits(answer, *pixels.shape[1:3]))
 
-    def _costs(self, importance: Tensor, pixels: Tensor) -> list[Cost]:
+    def _costs(self, importance: Tensor, pixels: Tensor) -> list[ImageCost]:
         """What each image of a batch takes at any threshold."""
         shape, size = self._network.shape, (pixels.shape[1], pixels.shape[2])
         sizes = counting.resnet18_stage_sizes(*size)
@@ -174,7 +172,9 @@ class Classifier:
                 shape.window,
                 keep_best=not shape.base_answers,
             )
-            costs.append(Cost(count(macs, always, once), dense, partial(count, (1,) * len(sizes), 0), cells))
+            costs.append(
+                ImageCost(count(macs, always, once), dense, partial(count, (1,) * len(sizes), 0), cells)
+            )
         return costs
 
 
@@ -183,7 +183,7 @@ class SuperResolver:
 
     def __init__(
         self,
-        model: SuperResolutionModel,
+        model: SuperResolutionNetwork,
         card: ModelCard,
         precision: Precision = "auto",
         device: torch.device = CPU,
@@ -208,7 +208,7 @@ class SuperResolver:
         return result
 
     @torch.inference_mode()
-    def cost(self, image: Pixels, importance: Floats | None = None) -> Cost:
+    def cost(self, image: Pixels, importance: Floats | None = None) -> ImageCost:
         """What `upscale` would cost at any threshold; nothing beyond the maps is computed."""
         return _Upscaling(self._network, self._calibrate, image, importance).cost()
 
@@ -235,7 +235,7 @@ class _TileMap:
     tile: Tile
     windows: Tensor
     count: TileMacs
-    answer: EnlargedBase | None
+    answer: BaseImage | None
 
 
 class _Upscaling:
@@ -272,7 +272,7 @@ class _Upscaling:
         self._importance_s += time.perf_counter() - start
         return cost.infeasible() if solved is None else self._compute(solved, maps, besides)
 
-    def cost(self) -> Cost:
+    def cost(self) -> ImageCost:
         """What `run` without a budget would cost at any threshold."""
         return self._cost(self._maps(), besides=0)
 
@@ -286,8 +286,8 @@ class _Upscaling:
             maps.append(mapped)
         return maps
 
-    def _cost(self, maps: Sequence[_TileMap], besides: int) -> Cost:
-        return Cost(
+    def _cost(self, maps: Sequence[_TileMap], besides: int) -> ImageCost:
+        return ImageCost(
             SumOfCounts([mapped.count for mapped in maps], besides),
             self._dense,
             partial(self._count_cells, maps),

@@ -25,7 +25,7 @@ from pixeltier.models.cards import (
     write_card,
 )
 from pixeltier.models.checkpoints import load_classification, save_weights
-from pixeltier.models.networks.classification import Classification, ClassificationShape
+from pixeltier.models.networks.classification import ClassificationNetwork, ClassificationShape
 from pixeltier.models.networks.resnet18 import fold_batch_norm
 from pixeltier.models.text_files import TextError, read_text
 from pixeltier.models.training.export import MACS_RULES, calibration_knots
@@ -113,14 +113,14 @@ def import_resnet18(
 
 
 def _refining(
-    packaged: Classification, folded: dict[str, Tensor], classes: int, source: Path, base_answers: bool
-) -> Classification:
+    packaged: ClassificationNetwork, folded: dict[str, Tensor], classes: int, source: Path, base_answers: bool
+) -> ClassificationNetwork:
     """The packaged base before somebody's network; only what has nothing to do with its classes is taken over."""
     own = 0 if base_answers else packaged.base.shape.classes
     shape = ClassificationShape(
         classes, base_classes=own, window=packaged.shape.window, context=0, base_answers=int(base_answers)
     )
-    model = Classification(shape)
+    model = ClassificationNetwork(shape)
     state = {REFINEMENT + name: value for name, value in folded.items()}
     kept = {name: value for name, value in packaged.state_dict().items() if not name.startswith(REFINEMENT)}
     if base_answers:
@@ -140,7 +140,7 @@ def _check_range(weights: Mapping[str, Tensor], source: Path) -> None:
         raise ValueError(f"{source}: {overflowing[0]} has values that are not finite in float16")
 
 
-def _fields(model: Classification) -> dict[str, Any]:
+def _fields(model: ClassificationNetwork) -> dict[str, Any]:
     return {name: getattr(model.shape, name) for name in ClassificationShape.__dataclass_fields__}
 
 

@@ -13,8 +13,8 @@ from pixeltier.models.inference.backend import CpuBackend
 from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
 from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.measured_choice import Choice, fastest, machine
-from pixeltier.models.networks.classification import Classification, window_grid
-from pixeltier.models.networks.super_resolution import SuperResolution
+from pixeltier.models.networks.classification import ClassificationNetwork, window_grid
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork
 from pixeltier.native import _C, cpu_isa
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
@@ -44,7 +44,7 @@ class Arithmetic:
 
 
 def classifier_arithmetic(
-    model: Classification, card: ModelCard, precision: Precision, device: torch.device
+    model: ClassificationNetwork, card: ModelCard, precision: Precision, device: torch.device
 ) -> Arithmetic:
     """How the classifier computes.
 
@@ -73,7 +73,7 @@ def classifier_arithmetic(
 
 
 def resolver_arithmetic(
-    model: SuperResolution, card: ModelCard, precision: Precision, device: torch.device
+    model: SuperResolutionNetwork, card: ModelCard, precision: Precision, device: torch.device
 ) -> Arithmetic:
     """How the super-resolver computes; there is no int8 of it: `int8` leaves it to the fastest float."""
     fixed = fixed_dtype(precision, device)
@@ -104,7 +104,7 @@ def fixed_dtype(precision: Precision, device: torch.device) -> torch.dtype | Non
     return DTYPES.get(precision)
 
 
-def _refinements(model: Classification, pixels: torch.Tensor) -> dict[str, Callable[[], object]]:
+def _refinements(model: ClassificationNetwork, pixels: torch.Tensor) -> dict[str, Callable[[], object]]:
     """The whole refinement of one photo, in each precision."""
     runs: dict[str, Callable[[], object]] = {}
     importance = torch.ones(1, 1, *window_grid(VIEW, VIEW, model.shape.window))
@@ -115,7 +115,9 @@ def _refinements(model: Classification, pixels: torch.Tensor) -> dict[str, Calla
     return runs
 
 
-def _bases(model: Classification, card: ModelCard, pixels: torch.Tensor) -> dict[str, Callable[[], object]]:
+def _bases(
+    model: ClassificationNetwork, card: ModelCard, pixels: torch.Tensor
+) -> dict[str, Callable[[], object]]:
     assert card.int8 is not None
     return {
         "fp32": partial(SparseClassification(model, CpuBackend(torch.float32)).base, pixels),
@@ -125,7 +127,7 @@ def _bases(model: Classification, card: ModelCard, pixels: torch.Tensor) -> dict
     }
 
 
-def _upscalings(model: SuperResolution) -> dict[str, Callable[[], object]]:
+def _upscalings(model: SuperResolutionNetwork) -> dict[str, Callable[[], object]]:
     """Both networks on every cell of a patch, in each precision."""
     image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     active = torch.arange(SIDE * SIDE, dtype=torch.int32)

@@ -24,8 +24,8 @@ def load(task: str) -> tuple[Any, list[float]]:
     """A network with the shipped weights, and its calibration; from the files alone."""
     from safetensors.torch import load_file
 
-    from pixeltier.models.networks.classification import Classification, ClassificationShape
-    from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+    from pixeltier.models.networks.classification import ClassificationNetwork, ClassificationShape
+    from pixeltier.models.networks.super_resolution import SuperResolutionNetwork, SuperResolutionShape
 
     base, name = {
         "super_resolve": ("espan_x4", "srresnet_x4"),
@@ -35,9 +35,9 @@ def load(task: str) -> tuple[Any, list[float]]:
     card = json.loads((weights / f"{name}.json").read_text(encoding="utf-8"))
     shape = card["architecture"]
     model: nn.Module = (
-        SuperResolution(SuperResolutionShape(**shape))
+        SuperResolutionNetwork(SuperResolutionShape(**shape))
         if task == "super_resolve"
-        else Classification(ClassificationShape(**shape))
+        else ClassificationNetwork(ClassificationShape(**shape))
     )
     files = (load_file(weights / f"{part}.safetensors") for part in (base, name))
     model.load_state_dict({key: value.float() for file in files for key, value in file.items()})

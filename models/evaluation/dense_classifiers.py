@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pixeltier.models import counting
 from pixeltier.models.evaluation.engines import export, first_output, openvino_run, prepare_int8
 from pixeltier.models.evaluation.plain_networks import PlainEfficientNetLite, PlainRefinement
-from pixeltier.models.networks.classification import Classification
+from pixeltier.models.networks.classification import ClassificationNetwork
 from pixeltier.models.networks.efficientnet_lite import EfficientNetLite, EfficientNetLiteShape, from_public
 from pixeltier.models.networks.resnet18 import ResNet18, ResNet18Shape, fold_batch_norm
 from pixeltier.models.results import Pixels
@@ -69,7 +69,7 @@ def reduced(image: Pixels, view: int) -> Tensor:
 
 
 def dense_classifiers(
-    model: Classification,
+    model: ClassificationNetwork,
     resnet18: Path | None,
     lites: Sequence[Path],
     int8_photos: Sequence[Pixels],

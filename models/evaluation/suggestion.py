@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixeltier.models.budgets import Cost, Count, SumOfCounts, threshold_within
+from pixeltier.models.budgets import Count, ImageCost, SumOfCounts, threshold_within
 
 DECIMALS = 4
 
@@ -20,7 +20,7 @@ class Suggestion:
     macs_saved: float
 
 
-def suggest(costs: Iterable[Cost], shares: Sequence[float]) -> list[Suggestion]:
+def suggest(costs: Iterable[ImageCost], shares: Sequence[float]) -> list[Suggestion]:
     """The lowest threshold for each share that saves it of the total over all images.
 
     Raises:

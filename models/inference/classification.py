@@ -21,7 +21,7 @@ from pixeltier.models.inference.resnet18 import SparseResNet18
 from pixeltier.models.networks.classification import (
     DOUBT_CLASSES,
     DOUBT_HIDDEN,
-    Classification,
+    ClassificationNetwork,
     window_grid,
 )
 from pixeltier.models.networks.efficientnet_lite import HEAD_CHANNELS, EfficientNetLite
@@ -31,7 +31,7 @@ from pixeltier.models.quantization import output_unit, quantize
 class ClassificationCosts:
     """MACs of the classifier by the counting rule."""
 
-    def __init__(self, model: Classification) -> None:
+    def __init__(self, model: ClassificationNetwork) -> None:
         self.shape = model.shape
         self._base = model.base.shape
 
@@ -103,13 +103,15 @@ class Classified:
 
 
 class SparseClassification(ClassificationCosts):
-    """Inference of a trained `Classification`; equal to it within rounding at every threshold.
+    """Inference of a trained `ClassificationNetwork`; equal to it within rounding at every threshold.
 
     Args:
         int8: ranges of the base's features, for a base in int8; on the processor only.
     """
 
-    def __init__(self, model: Classification, backend: Backend, int8: FeatureRanges | None = None) -> None:
+    def __init__(
+        self, model: ClassificationNetwork, backend: Backend, int8: FeatureRanges | None = None
+    ) -> None:
         super().__init__(model)
         self._backend = backend
         self._base_network = _base_network(model.base, backend, int8)

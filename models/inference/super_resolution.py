@@ -13,12 +13,12 @@ from pixeltier.models.inference.device_espan import DeviceESPAN
 from pixeltier.models.inference.espan import ESPANResult, RowESPAN
 from pixeltier.models.inference.srresnet import SparseSRResNet
 from pixeltier.models.networks.masks import pool_to_windows
-from pixeltier.models.networks.super_resolution import SuperResolution
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork
 from pixeltier.native import ops
 
 
 @dataclass(frozen=True, slots=True)
-class BaseAnswer:
+class BaseImage:
     """What the base says of images x [N, 3, H, W], float32; the refinement adds to its pixels."""
 
     x: Tensor
@@ -35,11 +35,12 @@ class Enlarged:
 
 
 class SparseSuperResolution(SuperResolutionCosts):
-    """Inference of a trained `SuperResolution`, equal to it within rounding at every mask: of one image at a time on
-    the processor, of a batch on a GPU.
+    """Inference of a trained `SuperResolutionNetwork`; equal to it within rounding at every mask.
+
+    One image at a time on the processor, a batch on a GPU.
     """
 
-    def __init__(self, model: SuperResolution, backend: Backend) -> None:
+    def __init__(self, model: SuperResolutionNetwork, backend: Backend) -> None:
         self.shape = model.shape
         self._backend = backend
         on_processor = isinstance(backend, CpuBackend)
@@ -56,13 +57,13 @@ class SparseSuperResolution(SuperResolutionCosts):
         ]
 
     @torch.inference_mode()
-    def base(self, x: Tensor) -> BaseAnswer:
+    def base(self, x: Tensor) -> BaseImage:
         """The base on images [N, 3, H, W], float32 RGB in [0, 1], from anywhere."""
         x = self._backend.put(x)
-        return BaseAnswer(x, self._base(x))
+        return BaseImage(x, self._base(x))
 
     @torch.inference_mode()
-    def window_logits(self, answer: BaseAnswer) -> Tensor:
+    def window_logits(self, answer: BaseImage) -> Tensor:
         """float32 [N, 1, ceil(H / window), ceil(W / window)]."""
         count, _, height, width = answer.x.shape
         alone = self._backend.whole_map(count, height, width, 1)
@@ -72,17 +73,17 @@ class SparseSuperResolution(SuperResolutionCosts):
             rows, _ = ops.sparse_conv2d(rows, alone if layer.taps == 1 else around, layer)
         return pool_to_windows(rows[:-1].float().view(count, 1, height, width), self.shape.window)
 
-    def refine(self, answer: BaseAnswer, active: Tensor) -> int:
+    def refine(self, answer: BaseImage, active: Tensor) -> int:
         """Refine the active cells, int32 [A] in the host's memory, of `answer` in place; returns the MACs executed."""
         base = answer.base
         return self._refinement(base.image, base.features, active, base.pixel_rows)
 
     @torch.inference_mode()
-    def compose(self, answer: BaseAnswer) -> Tensor:
+    def compose(self, answer: BaseImage) -> Tensor:
         """uint8 [N, 4H, 4W, 3], where it is computed."""
         return ops.compose(answer.x.contiguous(), answer.base.pixels)
 
-    def image(self, answer: BaseAnswer) -> Tensor:
+    def image(self, answer: BaseImage) -> Tensor:
         """uint8 [4H, 4W, 3] of one image, in the host's memory."""
         return self.compose(answer)[0].cpu()
 

@@ -128,7 +128,7 @@ def _at_shares(weights: Tensor, share: Tensor) -> Tensor:
     return torch.lerp(weights[low], weights[low + 1], position - low)
 
 
-class Classification(nn.Module):
+class ClassificationNetwork(nn.Module):
     """Both networks, importance and combination, in plain torch."""
 
     def __init__(self, shape: ClassificationShape | None = None) -> None:

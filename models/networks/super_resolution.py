@@ -35,7 +35,7 @@ class SuperResolutionShape:
         return SRResNetShape(self.channels, self.blocks, self.base_channels)
 
 
-class SuperResolution(nn.Module):
+class SuperResolutionNetwork(nn.Module):
     """Both networks and the importance of windows, in plain torch."""
 
     def __init__(self, shape: SuperResolutionShape | None = None) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pixeltier.models.networks.classification import (
-    Classification,
+    ClassificationNetwork,
     active_share,
     base_input,
     refinement_input,
@@ -123,7 +123,7 @@ def _named(losses: StepLosses) -> list[tuple[str, float]]:
     return [(name, getattr(losses, name).item()) for name in ("combined", "alone", "doubt")]
 
 
-def _optimiser(model: Classification, fresh: frozenset[str], config: ClassifyConfig) -> Muon:
+def _optimiser(model: ClassificationNetwork, fresh: frozenset[str], config: ClassifyConfig) -> Muon:
     trained = _trained_layers(model, config)
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -143,7 +143,7 @@ def _optimiser(model: Classification, fresh: frozenset[str], config: ClassifyCon
     return Muon([{"params": group, "lr": rate} for rate, group in groups.items()])
 
 
-def _trained_layers(model: Classification, config: ClassifyConfig) -> tuple[str, ...]:
+def _trained_layers(model: ClassificationNetwork, config: ClassifyConfig) -> tuple[str, ...]:
     """Beginnings of the names of the refinement's parameters that are trained."""
     known = {name for name, _ in model.refinement.named_modules() if name}
     if unknown := sorted(set(config.trained_layers) - known):
@@ -154,7 +154,7 @@ def _trained_layers(model: Classification, config: ClassifyConfig) -> tuple[str,
 
 
 def _losses(
-    model: Classification,
+    model: ClassificationNetwork,
     base_of: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
     teacher: nn.Module,
     x: Tensor,
@@ -192,7 +192,7 @@ def _exact_images(count: int, config: ClassifyConfig) -> int:
 
 
 def _random_masks(
-    model: Classification,
+    model: ClassificationNetwork,
     logits: Tensor,
     features: Tensor,
     x: Tensor,
@@ -226,7 +226,7 @@ def _draw_probabilities(
 
 @torch.no_grad()
 def _fit_last_layer(
-    model: Classification,
+    model: ClassificationNetwork,
     teacher: nn.Module,
     batches: AugmentedBatches,
     config: ClassifyConfig,

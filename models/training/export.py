@@ -13,12 +13,12 @@ from pixeltier.models.cards import BASE_FILE_NAMES, FILE_NAMES, FeatureRanges, I
 from pixeltier.models.checkpoints import save_weights
 from pixeltier.models.images import read_classify_input
 from pixeltier.models.networks.classification import (
-    Classification,
+    ClassificationNetwork,
     ClassificationShape,
     base_input,
     window_grid,
 )
-from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork, SuperResolutionShape
 from pixeltier.models.quantization import feature_ranges
 from pixeltier.models.training.classify_photos import as_input
 from pixeltier.models.training.loop import load_checkpoint
@@ -104,7 +104,7 @@ def calibration_knots(task: str, state: dict[str, Any], photos: Sequence[Path]) 
     return [round(value, 6) for value in quantile_knots(collected)]
 
 
-def base_ranges(model: Classification, photos: Sequence[Path]) -> FeatureRanges:
+def base_ranges(model: ClassificationNetwork, photos: Sequence[Path]) -> FeatureRanges:
     """What the base's features span on photos, for its int8."""
     bar = tqdm(photos, desc="int8 ranges", unit="photo")
     return feature_ranges(model.base, (base_input(as_input(read_classify_input(path)[None])) for path in bar))
@@ -123,8 +123,8 @@ def _training_record(task: str, state: dict[str, Any], note: str) -> dict[str, A
     }
 
 
-def _classification(state: dict[str, Any]) -> Classification:
-    model = Classification(ClassificationShape(**state["shape"])).eval()
+def _classification(state: dict[str, Any]) -> ClassificationNetwork:
+    model = ClassificationNetwork(ClassificationShape(**state["shape"])).eval()
     model.load_state_dict(state["ema"])
     return model
 
@@ -140,7 +140,7 @@ def _classify_logits(state: dict[str, Any], photos: Sequence[Path]) -> Iterator[
 
 @torch.inference_mode()
 def _super_resolve_logits(state: dict[str, Any], photos: Sequence[Path]) -> Iterator[Tensor]:
-    model = SuperResolution(SuperResolutionShape(**state["shape"])).eval()
+    model = SuperResolutionNetwork(SuperResolutionShape(**state["shape"])).eval()
     model.load_state_dict(state["ema"])
     for path in tqdm(photos, desc="calibrate", unit="photo"):
         lr = shrink(load_photo(path))[:LARGEST_LR, :LARGEST_LR].copy()

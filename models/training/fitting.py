@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pixeltier.models.cards import Expectation, ModelCard
 from pixeltier.models.images import read_classify_input
-from pixeltier.models.networks.classification import Classification, base_input, refinement_input
+from pixeltier.models.networks.classification import ClassificationNetwork, base_input, refinement_input
 from pixeltier.models.training.classify_photos import as_input, augmented
 from pixeltier.models.training.least_squares import LinearFit
 
@@ -41,7 +41,7 @@ class _Kept:
     wanted: Tensor
 
 
-def fit_base(model: Classification, photos: Sequence[Path], seed: int = 1) -> None:
+def fit_base(model: ClassificationNetwork, photos: Sequence[Path], seed: int = 1) -> None:
     """Fit the base's last layer, the combination and the doubt of a model, in place.
 
     Raises:
@@ -66,7 +66,7 @@ def held_back(photos: Sequence[Path]) -> Sequence[Path]:
 
 
 @torch.inference_mode()
-def _keep(model: Classification, photos: Sequence[Path], views: int, seed: int) -> _Kept:
+def _keep(model: ClassificationNetwork, photos: Sequence[Path], views: int, seed: int) -> _Kept:
     random = np.random.default_rng(seed)
     pooled, wanted = [], []
     for first in tqdm(range(0, len(photos), BATCH), desc="features", unit="batch"):
@@ -79,7 +79,7 @@ def _keep(model: Classification, photos: Sequence[Path], views: int, seed: int) 
     return _Kept(torch.cat(pooled), torch.cat(wanted))
 
 
-def _descend(model: Classification, kept: _Kept, seed: int) -> None:
+def _descend(model: ClassificationNetwork, kept: _Kept, seed: int) -> None:
     """Distillation of the last layer, from where least squares left it."""
     layer = model.base.fc
     pooled, wanted = kept.pooled.clone(), kept.wanted.clone()  # out of inference mode
@@ -97,14 +97,14 @@ def _descend(model: Classification, kept: _Kept, seed: int) -> None:
 
 
 @torch.no_grad()
-def _trust_refinement(model: Classification) -> None:
+def _trust_refinement(model: ClassificationNetwork) -> None:
     """The more is computed, the more the refinement's answer counts; exact, it is the answer."""
     steps = torch.linspace(0, 1, len(model.combination.base_weights))
     model.combination.refinement_weights.copy_(steps)
     model.combination.base_weights.copy_(1 - steps)
 
 
-def _fit_doubt(model: Classification, test: _Kept) -> None:
+def _fit_doubt(model: ClassificationNetwork, test: _Kept) -> None:
     """Regress what the exact answer adds to the base's, on photos that the base was not fitted to."""
     importance = model.importance
     with torch.no_grad():
@@ -119,7 +119,9 @@ def _fit_doubt(model: Classification, test: _Kept) -> None:
         optimiser.step()
 
 
-def measure_agreement(model: Classification, card: ModelCard, photos: Sequence[Path]) -> list[Expectation]:
+def measure_agreement(
+    model: ClassificationNetwork, card: ModelCard, photos: Sequence[Path]
+) -> list[Expectation]:
     """The curve of a model without labels: how often each threshold's first class is the exact tier's.
 
     Measured on photos that `fit_base` does not use.

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pixeltier.models.networks.super_resolution import SuperResolution
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork
 from pixeltier.models.training.hints import Hints, HintTeacher
 from pixeltier.models.training.loop import TrainingBudget, averaged, cosine, resume, save
 from pixeltier.models.training.muon import Muon
@@ -20,7 +20,7 @@ FITTED_PATCHES = 64
 
 
 def follow_hints(
-    model: SuperResolution, config: SuperResolveConfig, photos: list[Photo], device: torch.device
+    model: SuperResolutionNetwork, config: SuperResolveConfig, photos: list[Photo], device: torch.device
 ) -> None:
     """Start the refinement anew, as a copy of what the teacher computes; resumes from `hints.pt` in `config.out`.
 

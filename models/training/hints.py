@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pixeltier.models.networks.layout import channels_last
 from pixeltier.models.networks.srresnet import SCALE, SRResNet
-from pixeltier.models.networks.super_resolution import SuperResolution
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork
 from pixeltier.models.training.onnx_session import open_session
 
 FEATURE_LEVEL = 0.03
@@ -76,7 +76,7 @@ class Hints:
         lr: patches [N, 3, H, W] from which the units of the channels are measured.
     """
 
-    def __init__(self, model: SuperResolution, teacher: HintTeacher, lr: Tensor) -> None:
+    def __init__(self, model: SuperResolutionNetwork, teacher: HintTeacher, lr: Tensor) -> None:
         self._teacher = teacher
         hints, _ = teacher(lr)
         blocks, channels = model.shape.blocks, model.shape.channels
@@ -90,7 +90,7 @@ class Hints:
         self._unit = spread.square().mean(0).sqrt().view(1, -1, 1, 1)
 
     @torch.no_grad()
-    def prepare(self, model: SuperResolution, lr: Tensor) -> None:
+    def prepare(self, model: SuperResolutionNetwork, lr: Tensor) -> None:
         """Start the body anew, from patches [N, 3, H, W]: the base's features enter where the head's vary least."""
         refinement = model.refinement
         _scale_head(refinement, FEATURE_LEVEL / refinement.features(lr).square().mean().sqrt())
@@ -104,7 +104,7 @@ class Hints:
         refinement.residual_blocks[0].conv1.weight.div_(entry.square().mean().sqrt())
         channels_last(model)
 
-    def missed(self, model: SuperResolution, lr: Tensor, chained: bool) -> Tensor:
+    def missed(self, model: SuperResolutionNetwork, lr: Tensor, chained: bool) -> Tensor:
         """The share of each group's change that it misses [groups], on patches [N, 3, H, W].
 
         `chained`: each group reads what the one before it computed, instead of the teacher's features.
@@ -124,7 +124,7 @@ class Hints:
         return torch.stack(missed)
 
     @torch.no_grad()
-    def fit_tail(self, model: SuperResolution, lr: Tensor) -> None:
+    def fit_tail(self, model: SuperResolutionNetwork, lr: Tensor) -> None:
         """Solve for the linear tail that brings the image nearest to the teacher's, on patches [N, 3, H, W].
 
         From the teacher's own last features and the base's, it misses a fiftieth of the energy that the base leaves.

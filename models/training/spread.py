@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pixeltier.models.images import read_classify_input
 from pixeltier.models.networks.classification import (
-    Classification,
+    ClassificationNetwork,
     active_share,
     base_input,
     refinement_input,
@@ -34,7 +34,7 @@ MOST_PHOTOS = 96
 
 
 @torch.inference_mode()
-def choose_spread(model: Classification, photos: Sequence[Path]) -> float:
+def choose_spread(model: ClassificationNetwork, photos: Sequence[Path]) -> float:
     """The best spread for a model, measured on photos without labels."""
     chosen = photos[:: max(1, len(photos) // MOST_PHOTOS)]
     batches = [_Batch(model, chosen[first : first + BATCH]) for first in range(0, len(chosen), BATCH)]
@@ -52,7 +52,7 @@ def choose_spread(model: Classification, photos: Sequence[Path]) -> float:
 class _Batch:
     """Photos with what does not depend on the spread: the base's answer, the stem's features, the exact answer."""
 
-    def __init__(self, model: Classification, photos: Sequence[Path]) -> None:
+    def __init__(self, model: ClassificationNetwork, photos: Sequence[Path]) -> None:
         x = as_input(np.stack([read_classify_input(path) for path in photos]))
         self._model = model
         context, features, self._base = model.base.all_features(base_input(x))

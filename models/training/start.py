@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pixeltier.models.cards import load_card
 from pixeltier.models.checkpoints import read_weights
-from pixeltier.models.networks.classification import Classification, ClassificationShape
+from pixeltier.models.networks.classification import ClassificationNetwork, ClassificationShape
 from pixeltier.models.networks.efficientnet_lite import EfficientNetLiteShape, from_public
 from pixeltier.models.networks.resnet18 import fold_batch_norm
 from pixeltier.models.training.loop import shape_of
@@ -24,7 +24,7 @@ REFINEMENT = "refinement."
 
 def start_classification(
     path: Path, base: Path | None, shape: Mapping[str, int]
-) -> tuple[Classification, frozenset[str]]:
+) -> tuple[ClassificationNetwork, frozenset[str]]:
     """A classifier with the weights at `path`, and the names of those that start afresh.
 
     What a ResNet-18 lacks starts so that it changes nothing: convolutions of a residual branch and `fuse` at zero.
@@ -47,7 +47,7 @@ def start_classification(
     if f"{REFINEMENT}fc.weight" not in state:
         raise ValueError(f"{path} is not a ResNet-18 (torchvision or timm names): fc.weight is missing")
     fields = {**found, "classes": state[f"{REFINEMENT}fc.weight"].shape[0], **shape}
-    model = Classification(shape_of(ClassificationShape, fields))
+    model = ClassificationNetwork(shape_of(ClassificationShape, fields))
     if base is not None:
         public = from_public(read_tensors(base), EfficientNetLiteShape(fields["classes"]))
         state |= {f"base.{name}": value for name, value in public.items()}
@@ -88,7 +88,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 MAY_BE_FRESH = ("importance.", "combination.", f"{REFINEMENT}fuse.", f"{REFINEMENT}layer")
 
 
-def fill(model: Classification, state: Mapping[str, Tensor], source: Path) -> None:
+def fill(model: ClassificationNetwork, state: Mapping[str, Tensor], source: Path) -> None:
     """Load weights; what the refinement gains, and convolutions of its branches, may be missing.
 
     Raises:
@@ -108,7 +108,7 @@ def fill(model: Classification, state: Mapping[str, Tensor], source: Path) -> No
 
 
 @torch.no_grad()
-def _start_at_nothing(model: Classification, fresh: frozenset[str]) -> None:
+def _start_at_nothing(model: ClassificationNetwork, fresh: frozenset[str]) -> None:
     for name, module in model.refinement.named_modules():
         if f"{REFINEMENT}{name}.weight" not in fresh or not isinstance(module, nn.Conv2d):
             continue

@@ -21,7 +21,7 @@ from pixeltier.models.networks import espan
 from pixeltier.models.networks.layout import channels_last
 from pixeltier.models.networks.masks import expand_from_windows, pool_to_windows, top_share_mask
 from pixeltier.models.networks.srresnet import SCALE
-from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork, SuperResolutionShape
 from pixeltier.models.training.hint_phase import follow_hints
 from pixeltier.models.training.loop import (
     TrainingBudget,
@@ -111,9 +111,9 @@ def _named(losses: StepLosses) -> list[tuple[str, Tensor]]:
     return [(name, getattr(losses, name)) for name in ("base", "exact", "sparse", "importance")]
 
 
-def _build(config: SuperResolveConfig) -> SuperResolution:
+def _build(config: SuperResolveConfig) -> SuperResolutionNetwork:
     torch.manual_seed(config.random_seed)
-    model = SuperResolution(shape_of(SuperResolutionShape, config.shape))
+    model = SuperResolutionNetwork(shape_of(SuperResolutionShape, config.shape))
     state = read_state(Path(config.seed_weights), "super-resolve") if config.seed_weights else {}
     if config.base_weights:
         published = espan.from_public(read_state(Path(config.base_weights), "super-resolve")).state_dict()
@@ -130,7 +130,7 @@ def _build(config: SuperResolveConfig) -> SuperResolution:
     return model
 
 
-def _optimiser(model: SuperResolution, config: SuperResolveConfig) -> torch.optim.Optimizer:
+def _optimiser(model: SuperResolutionNetwork, config: SuperResolveConfig) -> torch.optim.Optimizer:
     tail = config.tail_learning_rate or config.learning_rate
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -142,7 +142,7 @@ def _optimiser(model: SuperResolution, config: SuperResolveConfig) -> torch.opti
     return Muon(settings) if config.optimiser == "muon" else torch.optim.Adam(settings, betas=(0.9, 0.99))
 
 
-def _descend(loss: Tensor, model: SuperResolution, optimiser: torch.optim.Optimizer) -> None:
+def _descend(loss: Tensor, model: SuperResolutionNetwork, optimiser: torch.optim.Optimizer) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -150,7 +150,7 @@ def _descend(loss: Tensor, model: SuperResolution, optimiser: torch.optim.Optimi
 
 
 def _base_loss(
-    model: SuperResolution, sampler: PatchSampler, config: SuperResolveConfig, device: torch.device
+    model: SuperResolutionNetwork, sampler: PatchSampler, config: SuperResolveConfig, device: torch.device
 ) -> Tensor:
     """A step of the base alone costs a tenth of a whole one."""
     lr, hr, guide = (t.to(device) for t in sampler.batch(config.base_patches))
@@ -162,7 +162,7 @@ def _base_loss(
 
 
 def _step_losses(
-    model: SuperResolution,
+    model: SuperResolutionNetwork,
     sampler: PatchSampler,
     config: SuperResolveConfig,
     generator: torch.Generator,

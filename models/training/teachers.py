@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixeltier.models.networks.classification import Classification, base_input
+from pixeltier.models.networks.classification import ClassificationNetwork, base_input
 from pixeltier.models.networks.efficientnet_lite import EfficientNetLite, EfficientNetLiteShape, from_public
 from pixeltier.models.networks.layout import channels_last
 from pixeltier.models.training.classify_config import TeacherConfig
@@ -43,7 +43,7 @@ class Teachers(nn.Module):
 class OwnStart(nn.Module):
     """The exact answer of the network as it was at the start."""
 
-    def __init__(self, model: Classification) -> None:
+    def __init__(self, model: ClassificationNetwork) -> None:
         super().__init__()
         self.model = model.requires_grad_(False)
 

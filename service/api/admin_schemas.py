@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, model_serializer
 
 from pixeltier.service.catalogue import CurvePoint, Model
-from pixeltier.service.operations.prediction import Prediction
+from pixeltier.service.operations.prediction import CostPrediction
 from pixeltier.service.operations.shadow import Summary
 from pixeltier.service.tasks import Task
 from pixeltier.service.tiers.expectations import Expected, expect
@@ -141,7 +141,7 @@ class RecentDocument(BaseModel):
     latency_ms: LatencyDocument | None
 
     @classmethod
-    def of_prediction(cls, prediction: Prediction | None) -> Self | None:
+    def of_prediction(cls, prediction: CostPrediction | None) -> Self | None:
         """From a prediction."""
         if prediction is None:
             return None

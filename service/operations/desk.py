@@ -9,8 +9,7 @@ from typing import Any
 from pixeltier.service.configuration.settings import Settings
 from pixeltier.service.operations.brownout import TICK_S, Level, Pressure
 from pixeltier.service.operations.recent import Recent
-from pixeltier.service.operations.shadow import Observer as ShadowObserver
-from pixeltier.service.operations.shadow import Shadow
+from pixeltier.service.operations.shadow import Shadow, ShadowObserver
 from pixeltier.service.operations.watch import Watcher
 from pixeltier.service.tasks import NO_TIER
 from pixeltier.service.telemetry.record import RequestRecord

@@ -26,7 +26,7 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class CostPrediction:
     """Over `images` images: `of` says whether they are the tier's own or all of the model's."""
 
     images: int
@@ -38,7 +38,7 @@ class Prediction:
 
 def predict(
     seen: Sequence[SeenImage], tier: str, resolved: Resolved, worker_ms: WorkerMs
-) -> Prediction | None:
+) -> CostPrediction | None:
     """What a tier would save on the images seen lately, and how long they would take; None if there are none."""
     own = [image for image in seen if image.tier == tier]
     images = own if len(own) >= ENOUGH else list(seen)
@@ -47,7 +47,7 @@ def predict(
         return None
     thresholds = [effective_threshold(image, resolved) for image in images]
     executed = [macs_at(image, t) for image, t in zip(images, thresholds, strict=True)]
-    return Prediction(
+    return CostPrediction(
         images=len(images),
         of="tier" if images is own else "model",
         macs_saved=1.0 - sum(executed) / dense,

@@ -26,7 +26,7 @@ TIER = "shadow"
 """What comparisons are called among the estimates of how long jobs take."""
 
 
-class Observer(Protocol):
+class ShadowObserver(Protocol):
     """Hears of comparisons; the metrics do."""
 
     def shadow_ended(self, task: Task, result: str, answer: CompareAnswer | None) -> None:
@@ -58,7 +58,11 @@ class Shadow:
     """Chooses requests, has them compared, remembers what came out."""
 
     def __init__(
-        self, store: TierStore, workers: pool.Pool, observer: Observer, chance: random.Random | None = None
+        self,
+        store: TierStore,
+        workers: pool.Pool,
+        observer: ShadowObserver,
+        chance: random.Random | None = None,
     ) -> None:
         self._store = store
         self._pool = workers

@@ -13,7 +13,7 @@ from pixeltier.service.work.pool import (
     DeadlineExceededError,
     Done,
     NotReadyError,
-    Observer,
+    PoolObserver,
     PoolReport,
     Request,
     Worker,
@@ -28,7 +28,9 @@ START_RETRY_S = 2.0
 class Dispatcher:
     """Implements `pixeltier.service.work.pool.Pool` over any workers."""
 
-    def __init__(self, workers: Sequence[tuple[str, Worker]], limits: PoolLimits, observer: Observer) -> None:
+    def __init__(
+        self, workers: Sequence[tuple[str, Worker]], limits: PoolLimits, observer: PoolObserver
+    ) -> None:
         self._workers = [PooledWorker(name, handle) for name, handle in workers]
         self._scheduler = Scheduler(self._workers, limits, observer)
         self._supervisor = Supervisor(self._workers, limits, observer, self._scheduler)

@@ -18,7 +18,7 @@ from pixeltier.service.work.pool import (
     DeadlineExceededError,
     Done,
     LatencyInfeasibleError,
-    Observer,
+    PoolObserver,
     QueueFullError,
     Request,
     RestartReason,
@@ -47,7 +47,7 @@ class Scheduler:
     supervisor's: it calls `offer`, `collect` and `return_jobs`.
     """
 
-    def __init__(self, workers: Sequence[PooledWorker], limits: PoolLimits, observer: Observer) -> None:
+    def __init__(self, workers: Sequence[PooledWorker], limits: PoolLimits, observer: PoolObserver) -> None:
         self._workers = workers
         self._limits = limits
         self._observer = observer

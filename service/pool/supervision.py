@@ -8,7 +8,7 @@ from functools import partial
 from pixeltier.service.pool.limits import PoolLimits
 from pixeltier.service.pool.pooled_worker import PooledWorker
 from pixeltier.service.pool.scheduling import Scheduler
-from pixeltier.service.work.pool import NotStartedError, Observer, RestartReason, WorkerState
+from pixeltier.service.work.pool import NotStartedError, PoolObserver, RestartReason, WorkerState
 
 log = logging.getLogger("pixeltier.pool")
 
@@ -17,7 +17,11 @@ class Supervisor:
     """Tends every worker in a task of its own, and gives the scheduler those that are warm."""
 
     def __init__(
-        self, workers: Sequence[PooledWorker], limits: PoolLimits, observer: Observer, scheduler: Scheduler
+        self,
+        workers: Sequence[PooledWorker],
+        limits: PoolLimits,
+        observer: PoolObserver,
+        scheduler: Scheduler,
     ) -> None:
         self._workers = workers
         self._limits = limits

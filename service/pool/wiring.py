@@ -5,11 +5,11 @@ from pixeltier.service.pool.dispatcher import Dispatcher
 from pixeltier.service.pool.limits import PoolLimits
 from pixeltier.service.pool.process_worker import ProcessWorker
 from pixeltier.service.pool.thread_worker import ThreadWorker
-from pixeltier.service.work.pool import Observer, Worker
+from pixeltier.service.work.pool import PoolObserver, Worker
 from pixeltier.service.worker.startup import EngineFactory, Spec
 
 
-def open_pool(settings: Settings, observer: Observer, engine: EngineFactory | None = None) -> Dispatcher:
+def open_pool(settings: Settings, observer: PoolObserver, engine: EngineFactory | None = None) -> Dispatcher:
     """Build the pool the settings describe; `start` brings it up.
 
     Args:

@@ -112,11 +112,11 @@ class Metrics:
         self._operator.watch(level)
 
     def config_attempt(self, result: str) -> None:
-        """Count an attempt to change the tier table (`pixeltier.service.tiers.store.Observer`)."""
+        """Count an attempt to change the tier table (`pixeltier.service.tiers.store.TierObserver`)."""
         self._operator.config_attempt(result)
 
     def shadow_ended(self, task: Task, result: str, answer: CompareAnswer | None) -> None:
-        """Count a comparison of the shadow (`pixeltier.service.operations.shadow.Observer`)."""
+        """Count a comparison of the shadow (`pixeltier.service.operations.shadow.ShadowObserver`)."""
         self._operator.shadow_ended(task, result, answer)
 
     def begun(self) -> None:
@@ -154,7 +154,7 @@ class Metrics:
         encoder, content_type = choose_encoder(accept)
         return encoder(self.registry), content_type
 
-    # ---- service.pool.interface.Observer -------------------------------------------------------------
+    # ---- pixeltier.service.work.pool.PoolObserver ----------------------------------------------------
 
     def worker_ready(self, ready: Ready) -> None:
         """Versions become known with the first warm worker."""

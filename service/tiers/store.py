@@ -120,7 +120,7 @@ class Snapshot:
         return self.resolved(name, task).threshold
 
 
-class Observer(Protocol):
+class TierObserver(Protocol):
     """Hears of changes; the metrics do."""
 
     def set_tiers(self, snapshot: Snapshot) -> None:
@@ -155,7 +155,7 @@ class TierStore:
         self._directory = directory
         self._writing = asyncio.Lock()
         self._running: set[asyncio.Task[Snapshot]] = set()
-        self._observers: list[Observer] = []
+        self._observers: list[TierObserver] = []
         self._source: str | None = None
         self._records = directory.read() if directory is not None else []
         resumed = self._resume(self._records)
@@ -223,7 +223,7 @@ class TierStore:
         """What a table's rules come to with the models at hand; raises TierTableError."""
         return resolve(table, self._curves)
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: TierObserver) -> None:
         """Have an observer told of every change from now on."""
         self._observers.append(observer)
 

@@ -167,7 +167,7 @@ class PoolReport:
     draining: bool
 
 
-class Observer(Protocol):
+class PoolObserver(Protocol):
     """Hears of the pool's events; the metrics do."""
 
     def worker_ready(self, ready: Ready) -> None:

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
-from pixeltier.models.budgets import ActiveSum, Cost, active_windows, curve
+from pixeltier.models.budgets import ActiveSum, ImageCost, active_windows, curve
 from pixeltier.models.outcome import CostLimits, Infeasible
 from pixeltier.models.results import Classification, SuperResolution
 from pixeltier.service.api import access
@@ -101,7 +101,7 @@ class FakeEngine:
         importance = (np.abs(gray - gray.mean()) / 255).astype(np.float32)
         cells = ActiveSum(importance.ravel(), np.ones(importance.size, np.int64))
         macs = _Macs(cells, dense)
-        threshold = Cost(macs, dense, lambda: cells, importance.size).threshold(limits, floor)
+        threshold = ImageCost(macs, dense, lambda: cells, importance.size).threshold(limits, floor)
         if threshold is None:
             return Infeasible(int(macs.at(np.ones(1, np.float32))[0]), dense)
         executed, active = (int(count.at(np.array([threshold], np.float32))[0]) for count in (macs, cells))

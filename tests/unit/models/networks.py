@@ -15,12 +15,12 @@ from pixeltier.models.calibration import KNOTS
 from pixeltier.models.cards import FILE_NAMES, ModelCard, write_card
 from pixeltier.models.checkpoints import save_weights
 from pixeltier.models.networks.classification import (
-    Classification,
+    ClassificationNetwork,
     ClassificationShape,
     base_input,
     window_grid,
 )
-from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork, SuperResolutionShape
 from pixeltier.native import reference
 
 RESIDUAL_ENDS = ("conv2", "project")
@@ -41,9 +41,9 @@ def lively(model: nn.Module, seed: int = 0) -> None:
                 layer.bias.copy_(0.1 * torch.randn(layer.bias.shape, generator=generator))
 
 
-def classification(shape: ClassificationShape | None = None, seed: int = 0) -> Classification:
+def classification(shape: ClassificationShape | None = None, seed: int = 0) -> ClassificationNetwork:
     """A classifier whose doubt differs between images as much as its evidence does between places."""
-    model = Classification(shape)
+    model = ClassificationNetwork(shape)
     lively(model, seed)
     with torch.no_grad():
         weights = model.combination.base_weights, model.combination.refinement_weights
@@ -52,9 +52,9 @@ def classification(shape: ClassificationShape | None = None, seed: int = 0) -> C
     return model.eval().requires_grad_(False)
 
 
-def super_resolution(shape: SuperResolutionShape | None = None, seed: int = 0) -> SuperResolution:
+def super_resolution(shape: SuperResolutionShape | None = None, seed: int = 0) -> SuperResolutionNetwork:
     """A super-resolver whose images lie mostly in [0, 1], with a residual that can be seen."""
-    model = SuperResolution(shape)
+    model = SuperResolutionNetwork(shape)
     lively(model, seed)
     x = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
@@ -97,7 +97,7 @@ def knots_of(logits: Tensor) -> list[float]:
     return torch.quantile(logits.flatten().double(), torch.linspace(0, 1, KNOTS).double()).tolist()
 
 
-def classify_logits(model: Classification, pixels: np.ndarray) -> Tensor:
+def classify_logits(model: ClassificationNetwork, pixels: np.ndarray) -> Tensor:
     """Importance logits of uint8 [N, H, W, 3], as plain torch has them."""
     x = as_images(pixels)
     with torch.inference_mode():
@@ -105,9 +105,11 @@ def classify_logits(model: Classification, pixels: np.ndarray) -> Tensor:
         return model.window_logits(logits, features, window_grid(*x.shape[2:], model.shape.window))
 
 
-def card_of(model: Classification | SuperResolution, knots: list[float], **changes: Any) -> ModelCard:
+def card_of(
+    model: ClassificationNetwork | SuperResolutionNetwork, knots: list[float], **changes: Any
+) -> ModelCard:
     """What belongs to a model of these tests."""
-    task = "classify" if isinstance(model, Classification) else "super-resolve"
+    task = "classify" if isinstance(model, ClassificationNetwork) else "super-resolve"
     card = ModelCard(
         task=task,
         name=FILE_NAMES[task],
@@ -126,7 +128,9 @@ def card_of(model: Classification | SuperResolution, knots: list[float], **chang
 
 
 def write_weights(
-    directory: Path, classifier: Classification | None = None, resolver: SuperResolution | None = None
+    directory: Path,
+    classifier: ClassificationNetwork | None = None,
+    resolver: SuperResolutionNetwork | None = None,
 ) -> Path:
     """Both tasks' files: of the given models, or of small random ones."""
     classifier = classifier or classification()

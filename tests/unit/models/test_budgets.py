@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixeltier.models import budgets
-from pixeltier.models.budgets import CellMacs, ClassifyCount, Cost, SumOfCounts, TileMacs
+from pixeltier.models.budgets import CellMacs, ClassifyCount, ImageCost, SumOfCounts, TileMacs
 from pixeltier.models.calibration import KNOTS
 from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.inference import tiles
@@ -92,7 +92,7 @@ def with_map(
     return found
 
 
-def cost_of(classifier: Classifier, pixels: np.ndarray, windows: torch.Tensor) -> Cost:
+def cost_of(classifier: Classifier, pixels: np.ndarray, windows: torch.Tensor) -> ImageCost:
     (cost,) = classifier._costs(windows, torch.from_numpy(pixels)[None])
     return cost
 
@@ -220,7 +220,7 @@ def test_the_refinement_is_paid_for_once() -> None:
 def test_the_tightest_limit_holds() -> None:
     cells = np.linspace(0, 0.99, 100, dtype=np.float32).reshape(10, 10)
     macs = TileMacs(cells, 10, 10, 1, CellMacs(1, 9, 0))
-    cost = Cost(macs, 1000, lambda: budgets.active_cells(cells, 1, (0, 10), (0, 10)), 100)
+    cost = ImageCost(macs, 1000, lambda: budgets.active_cells(cells, 1, (0, 10), (0, 10)), 100)
 
     def executed(limits: CostLimits, floor: float = 0.0) -> int:
         threshold = cost.threshold(limits, floor)

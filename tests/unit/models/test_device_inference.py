@@ -17,7 +17,7 @@ from pixeltier.models.inference.super_resolution import SparseSuperResolution
 from pixeltier.models.networks import efficientnet_lite
 from pixeltier.models.networks import resnet18 as resnet18_network
 from pixeltier.models.networks.classification import (
-    Classification,
+    ClassificationNetwork,
     ClassificationShape,
     base_input,
     refinement_input,
@@ -25,7 +25,7 @@ from pixeltier.models.networks.classification import (
 )
 from pixeltier.models.networks.masks import expand_from_windows, threshold_mask
 from pixeltier.models.networks.resnet18 import stage_scores
-from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork, SuperResolutionShape
 from pixeltier.native import ops
 from tests.unit.models import networks
 from tests.unit.native.simt.fixtures import cuda, emulated, needs_compiler
@@ -49,7 +49,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 
 
 @pytest.fixture(scope="module")
-def resolver() -> SuperResolution:
+def resolver() -> SuperResolutionNetwork:
     shape = SuperResolutionShape(base_channels=8, base_blocks=1, importance_channels=8, channels=16, blocks=1)
     return networks.super_resolution(shape)
 
@@ -66,7 +66,7 @@ def _narrow() -> Iterator[None]:
         yield
 
 
-def model_of(context: int, answers: int) -> Classification:
+def model_of(context: int, answers: int) -> ClassificationNetwork:
     shape = ClassificationShape(
         classes=11, base_classes=0 if answers else 13, context=context, base_answers=answers
     )

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from pixeltier.models import counting
-from pixeltier.models.budgets import Cost
+from pixeltier.models.budgets import ImageCost
 from pixeltier.models.calibration import KNOTS
 from pixeltier.models.cards import Expectation, ModelCard
 from pixeltier.models.engine import Classifier, SuperResolver
@@ -139,15 +139,15 @@ class Falling:
 
 
 def test_suggested_thresholds_save_what_was_asked() -> None:
-    costs = [Cost(Falling(), 100, Falling, 10) for _ in range(3)]
+    costs = [ImageCost(Falling(), 100, Falling, 10) for _ in range(3)]
     found = suggest(costs, [0.3, 0.55, 0.0])
     assert [one.macs_saved for one in found] == pytest.approx([0.3, 0.6, 0.0])
     assert found[0].threshold == pytest.approx(
         0.2001
     )  # just above the third value: three windows are skipped
-    assert suggest([Cost(Falling(), 100, Falling, 10)], [0.99])[0].macs_saved == pytest.approx(1.0)
+    assert suggest([ImageCost(Falling(), 100, Falling, 10)], [0.99])[0].macs_saved == pytest.approx(1.0)
     with pytest.raises(ValueError, match="at most 50"):
-        suggest([Cost(Falling(), 20, Falling, 10), *[Cost(Always(), 80, Falling, 10)]], [0.9])
+        suggest([ImageCost(Falling(), 20, Falling, 10), *[ImageCost(Always(), 80, Falling, 10)]], [0.9])
     with pytest.raises(ValueError, match="no images"):
         suggest([], [0.5])
 
@@ -162,7 +162,7 @@ class Always:
 
 
 def test_suggestions_are_the_tier_tables_toml() -> None:
-    found = suggest([Cost(Falling(), 100, Falling, 10)], [0.7, 0.3])
+    found = suggest([ImageCost(Falling(), 100, Falling, 10)], [0.7, 0.3])
     table = tomllib.loads(as_toml("super-resolve", found, ["high", "fast"], "Set5"))
     assert [tier["name"] for tier in table["tiers"]] == ["high", "fast"]
     assert table["tiers"][0]["thresholds"]["super-resolve"] < table["tiers"][1]["thresholds"]["super-resolve"]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 from torch import Tensor
 
-from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork, SuperResolutionShape
 from pixeltier.models.training import hint_phase
 from pixeltier.models.training.hint_phase import follow_hints
 from pixeltier.models.training.hints import Hints, HintTeacher
@@ -26,7 +26,7 @@ HINTS = ["after1", "after2"]
 
 def test_preparing_leaves_the_base_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = SuperResolution(SHAPE)
+    model = SuperResolutionNetwork(SHAPE)
     lr = torch.rand(4, 3, 12, 12)
     before = {name: values.clone() for name, values in model.base.state_dict().items()}
     Hints(model, HintTeacher(teacher(tmp_path), HINTS, 1), lr).prepare(model, lr)
@@ -35,7 +35,7 @@ def test_preparing_leaves_the_base_as_it_was(tmp_path: Path) -> None:
 
 def test_the_tail_is_solved_where_a_linear_one_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = SuperResolution(SHAPE)
+    model = SuperResolutionNetwork(SHAPE)
     lr = torch.rand(16, 3, 12, 12)
     weight = 0.1 * torch.randn(48, SHAPE.base_channels, 3, 3)
 
@@ -61,10 +61,10 @@ def test_the_body_learns_what_the_teacher_computes(
 ) -> None:
     monkeypatch.setattr(hint_phase, "FORCED_SHARE", forced_share)
     torch.manual_seed(0)
-    model = SuperResolution(SHAPE)
+    model = SuperResolutionNetwork(SHAPE)
     lr = PatchSampler(photos(), 12, settings(tmp_path, 1).random_seed).batch(hint_phase.FITTED_PATCHES)[0]
     source = HintTeacher(teacher(tmp_path), HINTS, 1)
-    fresh = SuperResolution(SHAPE)
+    fresh = SuperResolutionNetwork(SHAPE)
     hints = Hints(fresh, source, lr)
     hints.prepare(fresh, lr)
     start = hints.missed(fresh, lr, chained=True)
@@ -73,7 +73,7 @@ def test_the_body_learns_what_the_teacher_computes(
 
 
 def test_an_interrupted_phase_goes_on(tmp_path: Path) -> None:
-    model = SuperResolution(SHAPE)
+    model = SuperResolutionNetwork(SHAPE)
     follow_hints(model, settings(tmp_path, 2), photos(), torch.device("cpu"))
     follow_hints(model, settings(tmp_path, 5), photos(), torch.device("cpu"))
     state = load_checkpoint(tmp_path / "run" / "hints.pt")
@@ -85,7 +85,7 @@ def test_a_phase_that_was_cut_off_ends_bit_for_bit_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    start = SuperResolution(SHAPE).state_dict()
+    start = SuperResolutionNetwork(SHAPE).state_dict()
     saved = hint_phase.save
 
     class CutError(Exception):
@@ -99,7 +99,7 @@ def test_a_phase_that_was_cut_off_ends_bit_for_bit_the_same(
     ends = []
     for name in ("whole", "cut"):
         config = replace(settings(tmp_path, 4), out=str(tmp_path / name), checkpoint_every=2)
-        model = SuperResolution(SHAPE)
+        model = SuperResolutionNetwork(SHAPE)
         model.load_state_dict(start)
         torch.manual_seed(1)
         if name == "cut":
@@ -121,10 +121,10 @@ def test_hints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="computes no elsewhere"):
         HintTeacher(path, ["after1", "elsewhere"], 1)
     with pytest.raises(ValueError, match="3 hints"):
-        Hints(SuperResolution(SHAPE), HintTeacher(path, ["before", *HINTS], 1), torch.rand(1, 3, 8, 8))
+        Hints(SuperResolutionNetwork(SHAPE), HintTeacher(path, ["before", *HINTS], 1), torch.rand(1, 3, 8, 8))
     wide = SuperResolutionShape(base_channels=6, base_blocks=1, channels=32, blocks=4)
     with pytest.raises(ValueError, match="32 channels"):
-        Hints(SuperResolution(wide), HintTeacher(path, HINTS, 1), torch.rand(1, 3, 8, 8))
+        Hints(SuperResolutionNetwork(wide), HintTeacher(path, HINTS, 1), torch.rand(1, 3, 8, 8))
 
 
 def settings(folder: Path, steps: int) -> SuperResolveConfig:

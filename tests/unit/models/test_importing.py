@@ -18,7 +18,11 @@ from pixeltier.models.cards import load_card, load_labels
 from pixeltier.models.checkpoints import load_classification, load_super_resolution
 from pixeltier.models.engine import Classifier
 from pixeltier.models.images import classify_input
-from pixeltier.models.networks.classification import Classification, ClassificationShape, refinement_input
+from pixeltier.models.networks.classification import (
+    ClassificationNetwork,
+    ClassificationShape,
+    refinement_input,
+)
 from pixeltier.models.training import fitting
 from pixeltier.models.training.fitting import THRESHOLDS, fit_base, held_back, measure_agreement
 from pixeltier.models.training.loop import read_state, save_checkpoint
@@ -439,7 +443,7 @@ def test_a_training_starts_from_each_form(fitted: Path, state: State, tmp_path: 
         start_classification(tmp_path / "net.pth", None, {})
 
     shape = ClassificationShape(classes=CLASSES, window=2)
-    trained = Classification(shape)
+    trained = ClassificationNetwork(shape)
     save_checkpoint(
         tmp_path / "checkpoint.pt", {"ema": trained.state_dict(), "shape": asdict(shape), "model": {}}
     )

@@ -15,9 +15,9 @@ from pixeltier.models.calibration import Calibration
 from pixeltier.models.engine import Classifier
 from pixeltier.models.inference.backend import CpuBackend
 from pixeltier.models.inference.classification import RefinementPlan, SparseClassification
-from pixeltier.models.inference.super_resolution import BaseAnswer, SparseSuperResolution
+from pixeltier.models.inference.super_resolution import BaseImage, SparseSuperResolution
 from pixeltier.models.networks.classification import (
-    Classification,
+    ClassificationNetwork,
     ClassificationShape,
     base_input,
     refinement_input,
@@ -26,7 +26,7 @@ from pixeltier.models.networks.classification import (
 )
 from pixeltier.models.networks.masks import expand_from_windows, threshold_mask
 from pixeltier.models.networks.resnet18 import stage_scores
-from pixeltier.models.networks.super_resolution import SuperResolution, SuperResolutionShape
+from pixeltier.models.networks.super_resolution import SuperResolutionNetwork, SuperResolutionShape
 from pixeltier.native import ops
 from tests.unit.models.networks import (
     as_images,
@@ -43,16 +43,16 @@ ABOVE_ALL = 1.5
 
 
 @pytest.fixture(scope="module")
-def resolver() -> SuperResolution:
+def resolver() -> SuperResolutionNetwork:
     return super_resolution(SuperResolutionShape(base_blocks=2, blocks=3))
 
 
 @pytest.fixture(scope="module")
-def sparse_resolver(resolver: SuperResolution) -> SparseSuperResolution:
+def sparse_resolver(resolver: SuperResolutionNetwork) -> SparseSuperResolution:
     return SparseSuperResolution(resolver, CpuBackend(torch.float32))
 
 
-def as_picture(answer: BaseAnswer) -> Tensor:
+def as_picture(answer: BaseImage) -> Tensor:
     """The pixels [H * W, 48] as [3, 4H, 4W]."""
     height, width = answer.x.shape[2:]
     cells = answer.base.pixels.view(height, width, 4, 4, 3)
@@ -72,7 +72,7 @@ def random_windows(generator: torch.Generator, *size: int) -> Tensor:
     seed=st.integers(0, 2**31),
 )
 def test_super_resolution_equals_masked_network(
-    resolver: SuperResolution,
+    resolver: SuperResolutionNetwork,
     sparse_resolver: SparseSuperResolution,
     height: int,
     width: int,
@@ -110,7 +110,7 @@ def test_windows_are_as_important_as_the_network_says(size: tuple[int, int], win
 
 
 def test_nothing_active_is_the_base_alone(
-    resolver: SuperResolution, sparse_resolver: SparseSuperResolution
+    resolver: SuperResolutionNetwork, sparse_resolver: SparseSuperResolution
 ) -> None:
     x = torch.rand(1, 3, 12, 7)
     answer = sparse_resolver.base(x)
@@ -123,7 +123,7 @@ def test_nothing_active_is_the_base_alone(
 
 
 def test_super_resolution_counts_what_the_rule_says(
-    resolver: SuperResolution, sparse_resolver: SparseSuperResolution
+    resolver: SuperResolutionNetwork, sparse_resolver: SparseSuperResolution
 ) -> None:
     everything = ops.plan(torch.ones(1, 9, 10), torch.zeros(1))
     refined = sparse_resolver.refine(sparse_resolver.base(torch.rand(1, 3, 9, 10)), everything)
@@ -161,7 +161,7 @@ ANSWERING = [(1, 1), (2, 1), (4, 1), (8, 1), (4, 0)]
 
 
 @pytest.fixture(scope="module", params=ANSWERING, ids=lambda pair: f"window{pair[0]}-context{pair[1]}")
-def answering(request: pytest.FixtureRequest) -> tuple[Classification, SparseClassification]:
+def answering(request: pytest.FixtureRequest) -> tuple[ClassificationNetwork, SparseClassification]:
     """Networks whose base answers."""
     window, context = request.param
     model = classification(ClassificationShape(classes=11, window=window, context=context), seed=window)
@@ -169,7 +169,7 @@ def answering(request: pytest.FixtureRequest) -> tuple[Classification, SparseCla
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["context0", "context1"])
-def mapping(request: pytest.FixtureRequest) -> tuple[Classification, SparseClassification]:
+def mapping(request: pytest.FixtureRequest) -> tuple[ClassificationNetwork, SparseClassification]:
     """Networks whose base draws the map only and knows other classes."""
     shape = ClassificationShape(classes=11, base_classes=17, context=request.param, base_answers=0)
     model = classification(shape)
@@ -201,7 +201,7 @@ KINDS = ["random", "all", "none", "mixed", "at a value"]
     seed=st.integers(0, 2**31),
 )
 def test_classification_equals_masked_network(
-    answering: tuple[Classification, SparseClassification],
+    answering: tuple[ClassificationNetwork, SparseClassification],
     count: int,
     height: int,
     width: int,
@@ -251,7 +251,7 @@ def test_classification_equals_masked_network(
     seed=st.integers(0, 2**31),
 )
 def test_a_base_that_draws_the_map_only_has_no_say(
-    mapping: tuple[Classification, SparseClassification],
+    mapping: tuple[ClassificationNetwork, SparseClassification],
     count: int,
     height: int,
     width: int,
@@ -285,7 +285,7 @@ def test_a_base_that_draws_the_map_only_has_no_say(
 
 
 def test_a_map_of_other_classes_costs_what_those_take(
-    mapping: tuple[Classification, SparseClassification],
+    mapping: tuple[ClassificationNetwork, SparseClassification],
 ) -> None:
     """The base's last layer, and the product of the answer with its weights, have the base's classes."""
     model, sparse = mapping
@@ -295,7 +295,9 @@ def test_a_map_of_other_classes_costs_what_those_take(
     assert model.base.shape.macs(64, 96) - replace(model.base.shape, classes=16).macs(64, 96) == 1280
 
 
-def test_window_logits_are_the_networks(answering: tuple[Classification, SparseClassification]) -> None:
+def test_window_logits_are_the_networks(
+    answering: tuple[ClassificationNetwork, SparseClassification],
+) -> None:
     model, sparse = answering
     pixels = torch.randint(256, (3, 45, 70, 3), dtype=torch.uint8)
     expected = classify_logits(model, pixels.numpy())
@@ -306,7 +308,7 @@ def test_window_logits_are_the_networks(answering: tuple[Classification, SparseC
 
 
 def test_exact_threshold_is_both_dense_networks(
-    answering: tuple[Classification, SparseClassification],
+    answering: tuple[ClassificationNetwork, SparseClassification],
 ) -> None:
     model, sparse = answering
     pixels = torch.randint(256, (2, 224, 224, 3), dtype=torch.uint8)
@@ -325,15 +327,15 @@ def test_exact_threshold_is_both_dense_networks(
 
 @pytest.fixture
 def engine_of(
-    answering: tuple[Classification, SparseClassification],
-) -> tuple[Classification, Classifier]:
+    answering: tuple[ClassificationNetwork, SparseClassification],
+) -> tuple[ClassificationNetwork, Classifier]:
     model, _ = answering
     seen = torch.randint(256, (4, 60, 52, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     return model, Classifier(model, card_of(model, knots_of(classify_logits(model, seen.numpy()))), "fp32")
 
 
 def test_the_engine_refines_a_batch_as_the_network_does(
-    engine_of: tuple[Classification, Classifier],
+    engine_of: tuple[ClassificationNetwork, Classifier],
 ) -> None:
     model, engine = engine_of
     generator = torch.Generator().manual_seed(2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pixeltier.models.networks import efficientnet_lite, resnet18
-from pixeltier.models.networks.classification import Classification, base_input
+from pixeltier.models.networks.classification import ClassificationNetwork, base_input
 from pixeltier.models.networks.efficientnet_lite import EfficientNetLite, EfficientNetLiteShape
 from pixeltier.models.networks.resnet18 import ResNet18, ResNet18Shape
 from pixeltier.models.training import classify
@@ -80,7 +80,7 @@ def test_a_classifier_is_distilled_from_its_teachers(tmp_path: Path, photos: Pat
             "refinement.fuse.bias",
         }
         state = weights_of(classify.train(config))["model"]
-        after = Classification(before.shape)
+        after = ClassificationNetwork(before.shape)
         after.load_state_dict(state)
         teacher = Teachers([TeacherConfig(str(tmp_path / "teacher.pth"))], CLASSES)
         x = as_images(np.stack([photo_like(224, 224, seed) for seed in range(4)]))
