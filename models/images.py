@@ -1,5 +1,6 @@
-"""What the classifier sees of a photo. Torch-free."""
+"""What the classifier sees of a photo, and what a photo looks like that was compressed. Torch-free."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +31,11 @@ def read_classify_input(path: Path) -> npt.NDArray[np.uint8]:
     """`classify_input` of a file that is trusted: for training and evaluation, not for requests."""
     with Image.open(path) as image:
         return classify_input(image.convert("RGB"))
+
+
+def compressed(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """An image [h, w, 3] after JPEG of a quality, its colours at half the size, as cameras and web pages do."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    with Image.open(file) as decoded:
+        return np.array(decoded.convert("RGB"))

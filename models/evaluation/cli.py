@@ -26,6 +26,13 @@ def add_commands(commands: Any, tier_thresholds: TierThresholds) -> None:
     resolve.add_argument(
         "--rivals", action="store_true", help="also the base, ESPAN, alone in a dense engine"
     )
+    resolve.add_argument(
+        "--jpeg-quality",
+        type=int,
+        choices=range(1, 101),
+        metavar="Q",
+        help="compress the inputs as JPEG of this quality first, 1 to 100",
+    )
     _add_common(resolve, "rank windows by the error that the exact output removes, at equal MACs")
     resolve.set_defaults(
         run=lambda options: _or_explain(_super_resolve, options, tier_thresholds("super-resolve"))
@@ -133,13 +140,18 @@ def _super_resolve(options: argparse.Namespace, tiers: Mapping[str, float]) -> i
     from pixeltier.models.evaluation.timing import BASE_ALONE, IMAGES, spread, timed
 
     resolver = SuperResolver.load(options.weights, options.precision)
+    data = options.directory.name
+    if options.jpeg_quality is not None:
+        data += f", JPEG {options.jpeg_quality}"
     if options.suggest_tiers is not None:
-        costs = (resolver.cost(image) for image in low_resolution_images(options.directory))
-        return _suggest("super-resolve", costs, options, tiers, options.directory.name)
+        costs = map(resolver.cost, low_resolution_images(options.directory, options.jpeg_quality))
+        return _suggest("super-resolve", costs, options, tiers, data)
     dense = _dense_resolvers(options)
-    found = evaluate(resolver, options.directory, _wanted(options, tiers), options.oracle, dense)
+    found = evaluate(
+        resolver, options.directory, _wanted(options, tiers), options.oracle, dense, options.jpeg_quality
+    )
     if options.time is not None:
-        images = spread(list(low_resolution_images(options.directory)), IMAGES)
+        images = spread(list(low_resolution_images(options.directory, options.jpeg_quality)), IMAGES)
         rivals = {
             BASE_ALONE: lambda image: base_alone(resolver, image),
             **{rival.name: rival for rival in dense},
@@ -147,7 +159,7 @@ def _super_resolve(options: argparse.Namespace, tiers: Mapping[str, float]) -> i
         found = timed(
             found, lambda limit, image: resolver.upscale(image, limit), rivals, images, options.time
         )
-    return _report("super-resolve", resolver.card.version, options.directory.name, found, options)
+    return _report("super-resolve", resolver.card.version, data, found, options)
 
 
 def _classify(options: argparse.Namespace, tiers: Mapping[str, float]) -> int:

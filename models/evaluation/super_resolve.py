@@ -16,6 +16,7 @@ from pixeltier.models.evaluation.metrics import SHAVE, Pixels, luma, psnr, ssim
 from pixeltier.models.evaluation.points import Evaluation, Point, Row, rows, stacked
 from pixeltier.models.evaluation.ranking import ranks
 from pixeltier.models.evaluation.rivals import bicubic, published
+from pixeltier.models.images import compressed
 from pixeltier.models.networks.masks import pool_to_windows
 from pixeltier.models.networks.srresnet import SCALE
 from pixeltier.models.results import SuperResolution
@@ -50,15 +51,20 @@ def evaluate(
     thresholds: Sequence[tuple[str | None, float]],
     oracle: bool = False,
     dense: Sequence[DenseResolver] = (),
+    jpeg_quality: int | None = None,
 ) -> Evaluation:
-    """Measure every (tier, threshold) on the pairs of a directory, and the rivals; the oracle's map if asked for."""
+    """Measure every (tier, threshold) on the pairs of a directory, and the rivals; the oracle's map if asked for.
+
+    Args:
+        jpeg_quality: the inputs are compressed as JPEG of that quality first.
+    """
     paths = image_pairs(directory)
     learned = {threshold: _Runs() for _, threshold in thresholds}
     ranked = {threshold: _Runs() for _, threshold in thresholds}
     exact, base, enlarged = _Runs(), _Runs(), _Runs()
     others = [_Runs() for _ in dense]
     for hr_path, lr_path in tqdm(paths, desc=directory.name, unit="image"):
-        hr, lr = _read(hr_path), _read(lr_path)
+        hr, lr = _read(hr_path), _read_input(lr_path, jpeg_quality)
         whole, light = resolver.upscale(lr, 0.0), base_alone(resolver, lr)
         exact.add(hr, whole)
         base.add(hr, light)
@@ -81,7 +87,7 @@ def evaluate(
         images=len(paths),
         learned=rows([learned[t].point(tier, t) for tier, t in thresholds], reference),
         oracle=rows([ranked[t].point(tier, t) for tier, t in thresholds], reference) if oracle else [],
-        rivals=[*rows(rivals, reference), *_published(directory.name)],
+        rivals=[*rows(rivals, reference), *([] if jpeg_quality else _published(directory.name))],
     )
 
 
@@ -92,10 +98,10 @@ def base_alone(resolver: SuperResolver, lr: Pixels) -> SuperResolution:
     return resolver.upscale(lr, 1.0, nothing)
 
 
-def low_resolution_images(directory: Path) -> Iterator[Pixels]:
+def low_resolution_images(directory: Path, jpeg_quality: int | None = None) -> Iterator[Pixels]:
     """The inputs of a directory, uint8 [h, w, 3] each."""
     for _, lr in image_pairs(directory):
-        yield _read(lr)
+        yield _read_input(lr, jpeg_quality)
 
 
 def window_gains(hr: Pixels, base: Pixels, exact: Pixels, window: int) -> npt.NDArray[np.float32]:
@@ -162,6 +168,11 @@ def _published(dataset: str) -> list[Row]:
 def _read(path: Path) -> Pixels:
     with Image.open(path) as image:
         return np.array(image.convert("RGB"))
+
+
+def _read_input(path: Path, jpeg_quality: int | None) -> Pixels:
+    pixels = _read(path)
+    return pixels if jpeg_quality is None else compressed(pixels, jpeg_quality)
 
 
 def _score(hr: Pixels, result: Pixels) -> dict[str, float]:

@@ -14,10 +14,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pixeltier.models.atomic_files import replacing
+from pixeltier.models.images import compressed
 from pixeltier.models.networks.srresnet import SCALE
 from pixeltier.models.training.onnx_session import open_session
 
 Pixels = npt.NDArray[np.uint8]
+JPEG_BLOCK = 16
+"""Cells along the side of what JPEG compresses together where colours have half the size."""
+
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -108,15 +112,21 @@ def _guide(path: Path, lr: Pixels, teacher: OnnxTeacher, cache: Path) -> Pixels:
 
 
 class PatchSampler:
-    """Random aligned patches with flips and rotations; photos are drawn by their area."""
+    """Random aligned patches with flips and rotations; photos are drawn by their area.
 
-    def __init__(self, photos: Sequence[Photo], patch: int, seed: int) -> None:
+    `jpeg_quality`: LR patches are compressed as JPEG, each at a quality from that range; none where it is empty.
+    """
+
+    def __init__(
+        self, photos: Sequence[Photo], patch: int, seed: int, jpeg_quality: Sequence[int] = ()
+    ) -> None:
         self._photos = [p for p in photos if min(p.lr.shape[:2]) >= patch]
         if not self._photos:
             raise ValueError(f"no photo is as large as a patch ({patch * SCALE} pixels): use larger photos")
         area = np.array([p.lr.shape[0] * p.lr.shape[1] for p in self._photos], dtype=np.float64)
         self._chance = area / area.sum()
         self._patch = patch
+        self._qualities = range(jpeg_quality[0], jpeg_quality[1] + 1) if jpeg_quality else None
         self._random = np.random.default_rng(seed)
 
     def restart(self, seed: int) -> None:
@@ -140,6 +150,15 @@ class PatchSampler:
         big = (slice(SCALE * y, SCALE * (y + size)), slice(SCALE * x, SCALE * (x + size)))
         guide = photo.hr if photo.guide is None else photo.guide
         turn, flip = int(self._random.integers(4)), bool(self._random.integers(2))
-        parts = (photo.lr[y : y + size, x : x + size], photo.hr[big], guide[big])
+        lr = self._compressed(photo.lr, y, x) if self._qualities else photo.lr[y : y + size, x : x + size]
+        parts = (lr, photo.hr[big], guide[big])
         turned = [np.rot90(part[:, ::-1] if flip else part, turn) for part in parts]
         return turned[0], turned[1], turned[2]
+
+    def _compressed(self, lr: Pixels, y: int, x: int) -> Pixels:
+        """A patch as it looks after JPEG, whose grid of blocks lies anywhere."""
+        assert self._qualities is not None
+        above, before = (min(place, int(self._random.integers(JPEG_BLOCK))) for place in (y, x))
+        size = self._patch
+        quality = int(self._random.choice(self._qualities))
+        return compressed(lr[y - above : y + size, x - before : x + size], quality)[above:, before:]

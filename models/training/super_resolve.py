@@ -77,7 +77,7 @@ def train(config_path: Path) -> Path:
     average = averaged(model, config.ema_decay)
     budget = TrainingBudget(config.steps, config.minutes)
     step = resume(checkpoint, model, optimiser, average, budget)
-    sampler = PatchSampler(photos, config.patch, config.random_seed)
+    sampler = PatchSampler(photos, config.patch, config.random_seed, config.jpeg_quality)
     generator = torch.Generator()
 
     budget.start()

@@ -17,6 +17,9 @@ class SuperResolveConfig:
     `sizes`: each photo is seen at these multiples of its own size; the smaller, the sharper and the freer of the
     artefacts of compression.
 
+    `jpeg_quality`: least and most; inputs are compressed as JPEG, each at a quality between them. They are clean where
+    there is none.
+
     `tail_learning_rate`: of the layers after the body, whose inputs are large beside the residual that they yield;
     `learning_rate` where it is 0.
 
@@ -37,6 +40,7 @@ class SuperResolveConfig:
     teacher: str = ""
     shape: dict[str, int] = field(default_factory=dict)
     sizes: list[float] = field(default_factory=lambda: [1.0])
+    jpeg_quality: list[int] = field(default_factory=list)
     steps: int = 100_000
     minutes: float = 0.0
     patch: int = 48
@@ -78,5 +82,9 @@ class SuperResolveConfig:
             raise ValueError(
                 "a step needs patches of both kinds: exact_patches and sparse_patches start at 1"
             )
+        if self.jpeg_quality and not (
+            len(self.jpeg_quality) == 2 and 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100
+        ):
+            raise ValueError(f"jpeg_quality is [least, most] between 1 and 100, not {self.jpeg_quality}")
         if self.hints and not self.teacher:
             raise ValueError("hints are tensors of a teacher: name its ONNX file as `teacher`")

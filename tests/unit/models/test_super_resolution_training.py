@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pixeltier.models.checkpoints import load_super_resolution
 from pixeltier.models.engine import SuperResolver
@@ -15,8 +16,9 @@ from pixeltier.models.networks.masks import expand_from_windows
 from pixeltier.models.training import super_resolve
 from pixeltier.models.training.export import calibrate
 from pixeltier.models.training.packed import refine_packed, unpack_pixels
+from pixeltier.models.training.photos import PatchSampler, Photo, shrink
 from pixeltier.models.training.super_resolve_config import SuperResolveConfig
-from tests.unit.models.networks import super_resolution
+from tests.unit.models.networks import photo_like, super_resolution
 from tests.unit.models.training import (
     SMALL,
     assert_same,
@@ -107,3 +109,16 @@ def test_the_gain_of_a_window_is_its_error_removed() -> None:
     output[..., 16:, 16:] = 0.1  # ... and spoils the last
     gain = super_resolve._window_gain(base, output, hr, window=4)
     assert gain.flatten().tolist() == pytest.approx([25 * 0.2, 0, 0, -25 * 0.1])
+
+
+def test_compressed_patches_are_the_same_places_after_jpeg() -> None:
+    smooth = Image.fromarray(photo_like(50, 60, seed=3)).resize((480, 400), Image.Resampling.BICUBIC)
+    hr = np.asarray(smooth)
+    photo = Photo(hr, shrink(hr), None)
+
+    def damage(*quality: int) -> float:
+        lr, large, _ = PatchSampler([photo], 24, seed=5, jpeg_quality=quality).batch(6)
+        reduced = torch.nn.functional.interpolate(large, scale_factor=0.25, mode="bicubic", antialias=True)
+        return float((lr - reduced)[:, :, 2:-2, 2:-2].abs().mean())
+
+    assert damage() < damage(95, 95) < damage(20, 40) < 0.05

@@ -30,6 +30,8 @@ from tests.unit.models.training import (
         ({"min_keep": 0.6, "max_keep": 0.5}, "min_keep <= max_keep"),
         ({"exact_patches": 0}, "exact_patches"),
         ({"hints": ["somewhere"]}, "teacher"),
+        ({"jpeg_quality": [90, 30]}, r"jpeg_quality is \[least, most\] between 1 and 100"),
+        ({"jpeg_quality": [75]}, r"jpeg_quality is \[least, most\] between 1 and 100"),
         ({"loss": "l3"}, "loss 'l3' is unknown; known are l1, l2"),
         ({"photos": ["/nowhere"]}, "no JPEG"),
         ({"patch": 1000}, "larger photos"),
