@@ -1,7 +1,7 @@
 """Model cards: everything about shipped weights that is not a weight. Torch-free.
 
 A model is three files side by side: the weights of the base, `BASE.safetensors`, all others, `NAME.safetensors`, and
-the card, `NAME.json`.
+the card, `NAME.json`. Below them may lie a second super-resolver, for compressed images.
 """
 
 import json
@@ -18,6 +18,8 @@ FILE_NAMES: dict[str, str] = {"classify": "resnet18", "super-resolve": "srresnet
 BASE_FILE_NAMES: dict[str, str] = {"classify": "efficientnet_lite0", "super-resolve": "espan_x4"}
 WEIGHTS = Path(__file__).parent / "weights"
 LABELS_FILE = "labels.txt"
+COMPRESSED = "compressed"
+"""Below a directory of weights: a super-resolver for images that were compressed with loss, with a card of its own."""
 
 
 class Difference(BaseModel):
@@ -109,6 +111,12 @@ def weights_path(task: str, directory: Path | None = None) -> Path:
 def base_weights_path(task: str, directory: Path | None = None) -> Path:
     """Where the weights of a task's base lie."""
     return (directory or WEIGHTS) / f"{BASE_FILE_NAMES[task]}.safetensors"
+
+
+def compressed_directory(directory: Path | None = None) -> Path | None:
+    """Where the super-resolver for compressed images lies, None where there is none."""
+    found = (directory or WEIGHTS) / COMPRESSED
+    return found if card_path("super-resolve", found).is_file() else None
 
 
 def load_card(task: str, directory: Path | None = None) -> ModelCard:

@@ -22,7 +22,10 @@ class CurvePoint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: the parts of its card that answers carry, and the whole card for `GET /v1/models`."""
+    """One model: the parts of its card that answers carry, and whole cards for `GET /v1/models`.
+
+    `compressed_card`: of its weights for images that were compressed with loss.
+    """
 
     task: Task
     name: str
@@ -30,6 +33,7 @@ class Model:
     window: int
     expectations: Sequence[CurvePoint]
     card: Mapping[str, Any]
+    compressed_card: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,13 @@ def load(weights_dir: Path | None = None) -> Catalogue:
         FileNotFoundError, ValueError: no card, a malformed one, or another number of labels than of classes.
     """
     from pixeltier.models.cards import (  # not at the top: the client's half of the CLI needs no models
+        compressed_directory,
         load_card,
         load_labels,
     )
 
+    directory = compressed_directory(weights_dir)
+    compressed = None if directory is None else load_card("super-resolve", directory).model_dump(mode="json")
     models = {}
     for task in Task:
         card = load_card(task.value, weights_dir)
@@ -65,5 +72,6 @@ def load(weights_dir: Path | None = None) -> Catalogue:
             window=card.window,
             expectations=card.expectations,
             card=card.model_dump(mode="json"),
+            compressed_card=compressed if task is Task.SUPER_RESOLVE else None,
         )
     return Catalogue(MappingProxyType(models), load_labels(weights_dir))

@@ -68,6 +68,7 @@ class UpscaleOptions(CostOptions, total=False):
     scale: Literal[2, 3, 4] | None
     width: int | None
     height: int | None
+    quality_of_input: Literal["auto", "clean", "compressed"] | None
 
 
 class _Base:

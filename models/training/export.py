@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pixeltier.models.calibration import quantile_knots
 from pixeltier.models.cards import BASE_FILE_NAMES, FILE_NAMES, FeatureRanges, Int8, ModelCard, write_card
 from pixeltier.models.checkpoints import save_weights
-from pixeltier.models.images import read_classify_input
+from pixeltier.models.images import compressed, read_classify_input
 from pixeltier.models.networks.classification import (
     ClassificationNetwork,
     ClassificationShape,
@@ -142,7 +142,18 @@ def _classify_logits(state: dict[str, Any], photos: Sequence[Path]) -> Iterator[
 def _super_resolve_logits(state: dict[str, Any], photos: Sequence[Path]) -> Iterator[Tensor]:
     model = SuperResolutionNetwork(SuperResolutionShape(**state["shape"])).eval()
     model.load_state_dict(state["ema"])
-    for path in tqdm(photos, desc="calibrate", unit="photo"):
+    qualities = _spread_qualities(state["config"].get("jpeg_quality"), len(photos))
+    for path, quality in zip(tqdm(photos, desc="calibrate", unit="photo"), qualities, strict=True):
         lr = shrink(load_photo(path))[:LARGEST_LR, :LARGEST_LR].copy()
+        if quality is not None:
+            lr = compressed(lr, quality)
         x = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
         yield model.window_logits(model.base.features(x))
+
+
+def _spread_qualities(jpeg_quality: Sequence[int] | None, count: int) -> list[int | None]:
+    """A quality for each photo, over the range that the weights were trained on; None for clean ones."""
+    if not jpeg_quality:
+        return [None] * count
+    least, most = jpeg_quality
+    return [least + index * 7 % (most - least + 1) for index in range(count)]

@@ -83,6 +83,13 @@ RESULT_HEADERS = {
     "X-Latency-Predicted-Ms": _header("number", "What the latency model expected `total` to be."),
 }
 
+IMAGE_HEADERS = {
+    "Vary": _header("string", "Accept"),
+    "X-Quality-Of-Input": _header(
+        "string", "`clean` or `compressed`: what the weights that answered are made for."
+    ),
+}
+
 DESCRIPTION = """\
 Image classification and x4 super-resolution that compute only where it matters.
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, create_model
 from starlette.responses import Response
 
 from pixeltier.service.api.negotiate import choose
-from pixeltier.service.api.openapi import RESULT_HEADERS
+from pixeltier.service.api.openapi import IMAGE_HEADERS, RESULT_HEADERS
 from pixeltier.service.api.parameters import Options
 from pixeltier.service.api.schemas import AnswerMeta, ImportanceDocument, meta
 from pixeltier.service.catalogue import Catalogue
@@ -20,6 +20,8 @@ from pixeltier.service.telemetry.record import RequestRecord
 from pixeltier.service.work.messages import OutputFormat, RequestAnswer, SuperResolveAnswer
 
 JSON = "application/json"
+
+QUALITY_OF_INPUT = "X-Quality-Of-Input"
 
 MIXED = "multipart/mixed"
 
@@ -82,7 +84,7 @@ class ImageRepresentation(JsonRepresentation):
             **super().response(),
             "description": "The image at exactly four times its size. With include=importance: JSON that "
             "holds the image in base64 and the importance map.",
-            "headers": {**RESULT_HEADERS, "Vary": {"description": "Accept", "schema": {"type": "string"}}},
+            "headers": {**RESULT_HEADERS, **IMAGE_HEADERS},
             "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES},
         }
 
@@ -110,12 +112,12 @@ class ImageRepresentation(JsonRepresentation):
         """See JsonRepresentation."""
         if not isinstance(answer, SuperResolveAnswer):
             raise TypeError(f"{type(answer).__name__} is not an image")
-        vary = {"Vary": "Accept"}
+        headers = {"Vary": "Accept", QUALITY_OF_INPUT: answer.quality_of_input}
         if answer.importance is None:
-            return Response(answer.body, headers=vary, media_type=f"image/{answer.format}")
+            return Response(answer.body, headers=headers, media_type=f"image/{answer.format}")
         # Large: base64 and joining take a while for 64 megapixels, so not on the event loop.
         body = await asyncio.to_thread(self.json, answer, record, catalogue)
-        return Response(body, headers=vary, media_type=JSON)
+        return Response(body, headers=headers, media_type=JSON)
 
 
 REPRESENTATIONS: Mapping[Task, JsonRepresentation] = {

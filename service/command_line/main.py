@@ -166,6 +166,11 @@ def _add_client_commands(commands: Any) -> None:
     )
     upscale.add_argument("--quality", type=int, help="1 to 100, for webp and jpeg")
     upscale.add_argument("--scale", type=int, choices=(2, 3, 4), help="how many times larger [4]")
+    upscale.add_argument(
+        "--quality-of-input",
+        choices=("auto", "clean", "compressed"),
+        help="weights for clean or for compressed images [auto: by the file]",
+    )
     upscale.set_defaults(run=_upscale)
 
 
@@ -212,7 +217,8 @@ def _quality(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _shown_as(options: argparse.Namespace, format_: str) -> dict[str, Any]:
-    return {"format": format_, "quality": options.quality, "scale": options.scale}
+    shown = {name: getattr(options, name) for name in ("quality", "scale", "quality_of_input")}
+    return {"format": format_, **shown}
 
 
 def _client(options: argparse.Namespace) -> Any:

@@ -56,11 +56,12 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Upscaled:
-    """A compressed image of four times the size."""
+    """A compressed image of up to four times the size; `quality_of_input` is what its weights are made for."""
 
     body: bytes
     media_type: str
     cost: Cost
+    quality_of_input: str = ""
 
 
 def classification(response: httpx.Response) -> Classification:
@@ -79,7 +80,9 @@ def upscaled(response: httpx.Response) -> Upscaled:
     media_type = checked(response).headers.get("Content-Type", "")
     if not media_type.startswith("image/"):
         raise _unexpected(response)
-    return Upscaled(response.content, media_type, _cost(response))
+    return Upscaled(
+        response.content, media_type, _cost(response), response.headers.get("X-Quality-Of-Input", "")
+    )
 
 
 def parts(response: httpx.Response) -> list[httpx.Response]:

@@ -10,7 +10,7 @@ from pixeltier.service.configuration.settings import Settings
 from pixeltier.service.task_specs.spec import Asked, Goal, Prior, TaskSpec
 from pixeltier.service.task_specs.tensor import Tensor, TensorShape
 from pixeltier.service.tasks import Task
-from pixeltier.service.work.messages import SuperResolveAnswer, SuperResolveJob, TargetSize
+from pixeltier.service.work.messages import InputQuality, SuperResolveAnswer, SuperResolveJob, TargetSize
 
 
 def _number(value: object) -> object:
@@ -45,6 +45,14 @@ class SuperResolveParameters(BaseModel):
     ) = None
     height: Annotated[int, Field(ge=1, le=1 << 20, description="Height, likewise.")] | None = None
 
+    quality_of_input: Annotated[
+        Literal["auto", "clean", "compressed"],
+        Field(
+            description="Weights for clean images, or for those that were compressed with loss; auto: by the file "
+            "(a JPEG's quantisation, a lossy WebP)."
+        ),
+    ] = "auto"
+
     @model_validator(mode="after")
     def _one_size(self) -> Self:
         if "scale" in self.model_fields_set and (self.width or self.height):
@@ -65,6 +73,7 @@ class SuperResolveResult(BaseModel):
     """An enlarged image."""
 
     image: ImageDocument
+    quality_of_input: InputQuality = Field(description="What the weights that enlarged it are made for.")
 
 
 class SuperResolveSpec(TaskSpec[SuperResolveParameters, SuperResolveAnswer]):
@@ -100,6 +109,7 @@ class SuperResolveSpec(TaskSpec[SuperResolveParameters, SuperResolveAnswer]):
             importance=asked.importance,
             max_pixels=self.max_pixels(settings),
             max_output_pixels=settings.sr_max_output_pixels,
+            quality_of_input=None if parameters.quality_of_input == "auto" else parameters.quality_of_input,
             target=TargetSize(parameters.scale, parameters.width, parameters.height),
             limits=asked.limits,
         )
@@ -108,12 +118,13 @@ class SuperResolveSpec(TaskSpec[SuperResolveParameters, SuperResolveAnswer]):
         """See TaskSpec."""
         del catalogue
         return SuperResolveResult(
+            quality_of_input=answer.quality_of_input,
             image=ImageDocument(
                 media_type=f"image/{answer.format}",
                 width=answer.width,
                 height=answer.height,
                 base64=base64.b64encode(answer.body).decode("ascii"),
-            )
+            ),
         )
 
     def tensors(

@@ -28,6 +28,7 @@ EXPOSED_HEADERS = (
     "X-Macs-Executed",
     "X-Macs-Saved-Ratio",
     "X-Latency-Predicted-Ms",
+    "X-Quality-Of-Input",
     "Retry-After",
     "RateLimit",
     "RateLimit-Policy",

@@ -8,6 +8,9 @@ from pixeltier.service.tasks import Task
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 
+InputQuality = Literal["clean", "compressed"]
+"""What weights for super-resolution are made for."""
+
 RejectionKind = Literal["undecodable-image", "image-too-large", "output-too-large"]
 
 
@@ -54,6 +57,8 @@ class SuperResolveJob(RequestJob):
     quality: int
     max_output_pixels: int
     target: TargetSize = TargetSize()
+    quality_of_input: InputQuality | None = None
+    """By the file where it is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +110,10 @@ class ClassifyAnswer(RequestAnswer):
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolveAnswer(RequestAnswer):
-    """A compressed image of the size that was asked for."""
+    """A compressed image of the size that was asked for; `quality_of_input` says which weights enlarged it."""
 
     body: bytes
+    quality_of_input: InputQuality
     format: OutputFormat
     width: int
     height: int

@@ -10,6 +10,7 @@ import torch
 
 from pixeltier import native
 from pixeltier.models import devices
+from pixeltier.models.cards import compressed_directory
 from pixeltier.models.engine import Classifier, SuperResolver
 from pixeltier.models.inference.device import bound_memory
 from pixeltier.models.outcome import CostLimits, Infeasible
@@ -24,9 +25,16 @@ Result = TypeVar("Result")
 class TorchEngine:
     """Both models of `pixeltier.models.engine`."""
 
-    def __init__(self, classifier: Classifier, resolver: SuperResolver, device: torch.device) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        resolver: SuperResolver,
+        of_compressed: SuperResolver | None,
+        device: torch.device,
+    ) -> None:
         self._classifier = classifier
         self._resolver = resolver
+        self._of_compressed = of_compressed
         self.torch_version = str(torch.__version__)
         self.isa = native.cpu_isa() if device.type == "cpu" else native.ops.cuda_isa()
 
@@ -40,9 +48,17 @@ class TorchEngine:
         """See Engine."""
         return _on_device(lambda: self._classifier.classify_within(images, thresholds, limits))
 
-    def upscale(self, image: Pixels, threshold: float, limits: CostLimits) -> SuperResolution | Infeasible:
+    @property
+    def knows_compressed(self) -> bool:
         """See Engine."""
-        return _on_device(lambda: self._resolver.upscale_within(image, threshold, limits))
+        return self._of_compressed is not None
+
+    def upscale(
+        self, image: Pixels, threshold: float, limits: CostLimits, *, compressed: bool = False
+    ) -> SuperResolution | Infeasible:
+        """See Engine."""
+        resolver = self._of_compressed if compressed and self._of_compressed else self._resolver
+        return _on_device(lambda: resolver.upscale_within(image, threshold, limits))
 
 
 def _on_device(call: Callable[[], Result]) -> Result:
@@ -80,8 +96,10 @@ def load(
         torch.cuda.set_device(target)
         torch.cuda.set_stream(torch.cuda.Stream(target))
         bound_memory(target, gpu_memory_share)
+    compressed = compressed_directory(directory)
     return TorchEngine(
         Classifier.load(directory, precision, target),
         SuperResolver.load(directory, precision, target),
+        None if compressed is None else SuperResolver.load(compressed, precision, target),
         target,
     )

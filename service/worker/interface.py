@@ -23,5 +23,11 @@ class Engine(Protocol):
     ) -> Sequence[Classification | Infeasible]:
         """Classify [224, 224, 3] images, each at the lowest threshold from its own on that its limits allow."""
 
-    def upscale(self, image: Pixels, threshold: float, limits: CostLimits) -> SuperResolution | Infeasible:
-        """Enlarge an image by four, likewise."""
+    def upscale(
+        self, image: Pixels, threshold: float, limits: CostLimits, *, compressed: bool = False
+    ) -> SuperResolution | Infeasible:
+        """Enlarge an image by four, likewise; with the weights for compressed images where there are some."""
+
+    @property
+    def knows_compressed(self) -> bool:
+        """Whether there are."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from pixeltier.service.work.messages import (
 )
 from pixeltier.service.worker.decode import ImageRejectedError, decode
 from pixeltier.service.worker.encode import check_output, encode, output_size
+from pixeltier.service.worker.input_quality import was_compressed
 from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.runner import (
     Runner,
@@ -61,7 +63,8 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
         check_output(*size, job.format, job.max_output_pixels)
         pixels = np.array(visible_colours(decoded), dtype=np.uint8)  # a copy: torch warns of read-only views
         decode_ms = ms_since(started)
-        result = engine.upscale(pixels, job.threshold, job.limits)
+        compressed = engine.knows_compressed and _is_compressed(job)
+        result = engine.upscale(pixels, job.threshold, job.limits, compressed=compressed)
         if isinstance(result, Infeasible):
             return result
         started = time.perf_counter()
@@ -74,6 +77,7 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
             work=work,
             importance=importance,
             body=body,
+            quality_of_input="compressed" if compressed else "clean",
             format=job.format,
             width=size[0],
             height=size[1],
@@ -82,8 +86,9 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
     def compare(self, engine: Engine, job: CompareJob) -> CompareAnswer:
         """See Runner."""
         pixels = np.array(visible_colours(decode(job.body, max_pixels=job.max_pixels)), dtype=np.uint8)
+        compressed = engine.knows_compressed and was_compressed(job.body)
         served, candidate = (
-            feasible(engine.upscale(pixels, threshold, UNLIMITED))
+            feasible(engine.upscale(pixels, threshold, UNLIMITED, compressed=compressed))
             for threshold in (job.served, job.candidate)
         )
         first, second = luma(served.image, shave=0), luma(candidate.image, shave=0)
@@ -99,17 +104,23 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
     def check(self, engine: Engine) -> None:
         """See Runner."""
         photo = ramp()
-        for height, width in CHECK_SIZES:
+        weights = (False, True) if engine.knows_compressed else (False,)
+        for (height, width), threshold, compressed in product(CHECK_SIZES, (0.0, 0.5), weights):
             part = np.ascontiguousarray(photo[:height, :width])
-            for threshold in (0.0, 0.5):
-                enlarged = feasible(engine.upscale(part, threshold, UNLIMITED))
-                if enlarged.image.shape != (SCALE * height, SCALE * width, 3):
-                    raise RuntimeError(
-                        f"self-check: super-resolve of {height}x{width} gives {enlarged.image.shape}"
-                    )
-                # A sane model keeps the mean: broken kernels and weights do not.
-                drift = abs(float(enlarged.image.mean()) - float(part.mean()))
-                if drift > 24.0:
-                    raise RuntimeError(
-                        f"self-check: super-resolve at {threshold} moves the mean by {drift:.0f} of 255"
-                    )
+            enlarged = feasible(engine.upscale(part, threshold, UNLIMITED, compressed=compressed))
+            if enlarged.image.shape != (SCALE * height, SCALE * width, 3):
+                raise RuntimeError(
+                    f"self-check: super-resolve of {height}x{width} gives {enlarged.image.shape}"
+                )
+            # A sane model keeps the mean: broken kernels and weights do not.
+            drift = abs(float(enlarged.image.mean()) - float(part.mean()))
+            if drift > 24.0:
+                raise RuntimeError(
+                    f"self-check: super-resolve at {threshold} moves the mean by {drift:.0f} of 255"
+                )
+
+
+def _is_compressed(job: SuperResolveJob) -> bool:
+    if job.quality_of_input is None:
+        return was_compressed(job.body)
+    return job.quality_of_input == "compressed"

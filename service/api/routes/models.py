@@ -21,6 +21,10 @@ class ModelDocument(BaseModel):
     route: str = Field(examples=["/v1/super-resolve"])
     max_pixels: int = Field(description="Largest image the service takes for it.", examples=[4194304])
     card: dict[str, Any] = Field(description="The model card that ships with the weights.")
+    compressed_card: dict[str, Any] | None = Field(
+        None,
+        description="That of the weights for images that were compressed with loss, where there are some.",
+    )
 
 
 class ModelsDocument(BaseModel):
@@ -41,6 +45,7 @@ async def models(context: Context) -> ModelsDocument:
                 route=SPECS[task].route,
                 max_pixels=SPECS[task].max_pixels(context.settings),
                 card=dict(model.card),
+                compressed_card=None if model.compressed_card is None else dict(model.compressed_card),
             )
             for task, model in context.catalogue.models.items()
         ]
