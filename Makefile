@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 NAMESPACE := build/namespace/pixeltier
 NATIVE := $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cmake' -o -name '*.in' -o -name CMakeLists.txt)
 
-.PHONY: stack dashboards-picture
+.PHONY: grpc stack dashboards-picture
 .PHONY: docs image-test ray-test wheel audit sbom fuzz
 .PHONY: serve test lint format bench pictures screenshots sanitize clean
 
@@ -47,6 +47,10 @@ format: $(VENV)/.developing
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(filter %.cpp %.h %.cu,$(NATIVE))
+
+grpc: $(VENV)/.developing
+	cd service/grpc_server && $(abspath $(BIN))/python -m grpc_tools.protoc -I. --descriptor_set_out=open_inference.binpb --pyi_out=. \
+	  open_inference.proto && mv open_inference_pb2.pyi open_inference.pyi
 
 bench: $(VENV)/.benching
 	$(BIN)/python -m benchmarks.kernels --json benchmarks/results/kernels.json

@@ -75,6 +75,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of the Open Inference Protocol over gRPC; 0 takes a free one, unset: none.",
+    )
     uds: Path | None = Field(None, description="Unix socket to listen on, instead of host and port.")
     keep_alive_s: int = Field(
         75,

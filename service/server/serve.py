@@ -1,5 +1,6 @@
 """Run the service: wire its parts, print the effective configuration, serve, drain on SIGTERM."""
 
+import asyncio
 import logging
 import signal
 import socket
@@ -17,6 +18,7 @@ from pixeltier.service.api.admin_tokens import AdminTokens
 from pixeltier.service.api.app import create_app
 from pixeltier.service.api.context import AppContext
 from pixeltier.service.configuration.settings import ConfigurationError, Settings, ignored_variables
+from pixeltier.service.grpc_server.listening import GrpcPort, check_installed, open_port
 from pixeltier.service.operations.desk import open_desk
 from pixeltier.service.pool.wiring import open_pool
 from pixeltier.service.server import process_limits
@@ -72,14 +74,20 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         pool: Pool,
-        drain_delay_s: float,
+        settings: Settings,
         reload: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
         self._pool = pool
         self._reload = reload
-        self._drain_delay_s = drain_delay_s
+        self._settings = settings
+        self._grpc: GrpcPort | None = None
         self._exit_at: float | None = None
+
+    @property
+    def grpc_port(self) -> int | None:
+        """The port of gRPC while it is open."""
+        return None if self._grpc is None else self._grpc.port
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; from then on SIGHUP reads the tier file again.
@@ -91,8 +99,19 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         except OSError as error:
             raise ConfigurationError(f"host, port: cannot listen: {error}") from error
-        log.info("listening", extra={"addresses": names(sockets or [])})
+        self._grpc = await open_port(self.config.loaded_app, self._settings)
+        addresses = names(sockets or [])
+        if self.grpc_port is not None:
+            addresses.append(f"grpc://{self._settings.host}:{self.grpc_port}")
+        log.info("listening", extra={"addresses": addresses})
         signals.install(self._reload, lambda number: self.handle_exit(number, None))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close both ports; what is begun is finished, by either protocol."""
+        closing = asyncio.ensure_future(self._grpc.close()) if self._grpc is not None else None
+        await super().shutdown(sockets)
+        if closing is not None:
+            await closing
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain at the first SIGTERM; stop listening at once for Ctrl-C and for a second signal.
@@ -102,8 +121,8 @@ class Server(uvicorn.Server):
         del frame
         self._pool.begin_drain()
         if sig == signal.SIGTERM and self._exit_at is None:
-            self._exit_at = time.monotonic() + self._drain_delay_s
-            log.info("draining", extra={"listening_for_s": self._drain_delay_s})
+            self._exit_at = time.monotonic() + self._settings.drain_delay_s
+            log.info("draining", extra={"listening_for_s": self._settings.drain_delay_s})
             return
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
@@ -143,6 +162,7 @@ def serve(settings: Settings) -> None:
     signals.ignore()
     shape = settings.shape()
     process_limits.check(shape.slots, shape.threads)
+    check_installed(settings)
     app = build(settings)
     if ignored := ignored_variables():
         log.info("variables that Kubernetes sets for Services are ignored", extra={"variables": ignored})
@@ -158,7 +178,7 @@ def serve(settings: Settings) -> None:
     context: AppContext = app.state.context
     reload = context.desk.reload if settings.tiers_file is not None else None
     with listening_sockets(settings) as sockets:
-        Server(uvicorn_config(app, settings), context.pool, settings.drain_delay_s, reload).run(sockets)
+        Server(uvicorn_config(app, settings), context.pool, settings, reload).run(sockets)
     signals.ignore()
     if context.pool.start_failure is not None:
         raise StartError(context.pool.start_failure)

@@ -269,6 +269,20 @@ def test_a_path_prefix_is_told_to_the_service() -> None:
     ]
 
 
+def test_a_port_for_grpc_is_opened_everywhere() -> None:
+    release = template({"settings": {"PIXELTIER_GRPC_PORT": 8001}, "networkPolicy": {"enabled": True}})
+    for resource in release:
+        validate(resource)
+    assert {"name": "grpc", "containerPort": 8001, "protocol": "TCP"} in container(release)["ports"]
+    ports = only(release, "Service")["spec"]["ports"]
+    assert [(one["name"], one["port"]) for one in ports] == [("http", 80), ("grpc", 8001)]
+    (inward,) = only(release, "NetworkPolicy")["spec"]["ingress"]
+    assert [one["port"] for one in inward["ports"]] == ["http", "grpc"]
+    without = template({"networkPolicy": {"enabled": True}})
+    assert [one["name"] for one in container(without)["ports"]] == ["http"]
+    assert len(only(without, "Service")["spec"]["ports"]) == 1
+
+
 def test_a_longer_drain_is_waited_for() -> None:
     def waits(**settings: float) -> tuple[int, float]:
         pod = only(template({"settings": settings}), "Deployment")["spec"]["template"]["spec"]
