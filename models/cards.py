@@ -46,6 +46,8 @@ class Expectation(BaseModel):
 class FeatureRanges(BaseModel):
     """Of each block of an EfficientNet-Lite what its two hidden features and its output span on photos; of the mean
     features their maximum.
+
+    `missed`: what rounding takes from each channel of a block's output on average; its bias makes it good.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +56,7 @@ class FeatureRanges(BaseModel):
     filtered: tuple[float, ...]
     output: tuple[tuple[float, float], ...]
     pooled: float
+    missed: tuple[tuple[float, ...], ...] = ()
 
 
 class Int8(BaseModel):

@@ -83,6 +83,21 @@ def test_int8_is_near_the_network_and_exact_to_its_integers():
     assert (logits - exact).norm() < 0.1 * (exact - exact.mean(dim=1, keepdim=True)).norm()
 
 
+def test_what_rounding_misses_on_average_is_made_good() -> None:
+    network, pixels = trained_like(SHAPES[0]), photos(12, 96, 96)
+    ranges = feature_ranges(network, [normalised(pixels[:4]), normalised(pixels[4:8])])
+    assert [len(channels) for channels in ranges.missed] == [
+        block.project.out_channels for block in network.inverted_residuals
+    ]
+    other = pixels[8:]
+    exact = NativeEfficientNetLite(float_layers(network))(other).features.mean(dim=(0, 2, 3))
+    errors = []
+    for found in (ranges, ranges.model_copy(update={"missed": ()})):
+        rounded = NativeEfficientNetLite(quantize(network, found))(other).features.mean(dim=(0, 2, 3))
+        errors.append(float((rounded - exact).abs().mean()))
+    assert errors[0] < 0.6 * errors[1]
+
+
 def test_ranges_are_means_of_each_photos_extremes():
     network, pixels = trained_like(SHAPES[0]), photos(3, 64, 64)
     together = feature_ranges(network, [normalised(pixels)])
