@@ -5,12 +5,9 @@ import base64
 import contextlib
 import io
 import json
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from PIL import Image
 
 from benchmarks import back_to_back
 from benchmarks.http_load import Connection, Outcome, closed_loop, open_loop
+from benchmarks.processes import started
 from pixeltier.service.configuration.cpus import cpu_quota
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.resident_memory import resident_bytes
@@ -168,33 +166,13 @@ def presets(setup: Setup, tier: str) -> list[Row]:
 @contextlib.contextmanager
 def _rival(slots: int) -> Iterator[str]:
     """LitServe on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "benchmarks.dense_server", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--slots", str(slots), "--threads", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/health").is_success:
-                    break
-            if process.poll() is not None:
-                raise SystemExit("LitServe did not start")
-            time.sleep(0.1)
-        yield url
-    finally:
-        for child in _children(process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                child_process = Path(f"/proc/{child}")
-                if child_process.exists():
-                    subprocess.run(["kill", "-9", str(child)], check=False)
-        process.kill()
-        process.wait()
+    command = ["-m", "benchmarks.dense_server", "--slots", str(slots), "--threads", "1"]
+    with started(command, ready="/health", patience_s=60, quiet=True) as rival:
+        try:
+            yield rival.url
+        finally:  # its workers outlive it
+            for child in _children(rival.pid):
+                subprocess.run(["kill", "-9", str(child)], check=False, stderr=subprocess.DEVNULL)
 
 
 def _children(pid: int) -> list[int]:

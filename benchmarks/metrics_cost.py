@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.monitoring import free_port
+from benchmarks.processes import SERVE, started
 from benchmarks.service import image
 from pixeltier.models.outcome import CURVE_THRESHOLDS
 from pixeltier.service import catalogue
@@ -100,31 +99,11 @@ def cpu_seconds(pid: int, *, whole: bool) -> float:
 @contextlib.contextmanager
 def service(*, counting: bool) -> Iterator[tuple[str, int]]:
     """A service on a free port, and its process; one that does not count where asked."""
-    port = free_port()
-    program = ["-m", "pixeltier.service.command_line"] if counting else ["-c", SILENT]
+    program = SERVE if counting else ("-c", SILENT, "serve")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIXELTIER_")}
-    process = subprocess.Popen(
-        [sys.executable, *program, "serve", "--port", str(port), "--log-level", "warning"],
-        env=environment | {"PIXELTIER_DRAIN_DELAY_S": "0"},
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        end = time.monotonic() + 120
-        while not _ready(url):
-            if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError("the service did not start")
-            time.sleep(0.1)
-        yield url, process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(url + "/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+    environment["PIXELTIER_DRAIN_DELAY_S"] = "0"
+    with started([*program, "--log-level", "warning"], environment) as own:
+        yield own.url, own.pid
 
 
 async def throughput(url: str, seconds: float, in_flight: int, tier: str) -> tuple[int, float]:

@@ -9,7 +9,6 @@ import random
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from benchmarks.processes import free_port
 from pixeltier.service.tasks import Task
 from pixeltier.service.tiers.opening import packaged_thresholds
 
@@ -45,14 +45,6 @@ class Stack:
     process: "subprocess.Popen[str]"
     said: str = ""
     """What it printed when it was ready."""
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

@@ -7,11 +7,8 @@ import argparse
 import io
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +17,8 @@ from typing import Any
 import httpx
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from benchmarks.processes import SERVE, started
 
 TOKEN = "token-for-the-screenshots"
 SAMPLE = Path(__file__).parents[1] / "docs" / "samples" / "chelsea.jpg"
@@ -59,45 +58,13 @@ def main() -> None:
 @contextmanager
 def serving() -> Iterator[str]:
     """A service with an operator on a free port; gives its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as place:
         tokens = Path(place) / "tokens"
         tokens.write_text(f"alice:{TOKEN}\n")
         settings = {"PIXELTIER_ADMIN_TOKEN_FILE": str(tokens), "PIXELTIER_STATE_DIR": place}
-        command = [
-            sys.executable,
-            "-m",
-            "pixeltier.service.command_line",
-            "serve",
-            "--port",
-            str(port),
-            "--log-level",
-            "error",
-        ]
-        process = subprocess.Popen(command, env=os.environ | settings)
-        url = f"http://127.0.0.1:{port}"
-        try:
-            until_ready(url, process)
-            use(url)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
-    """Wait for the workers; two minutes at most."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            if httpx.get(url + "/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError("the service did not become ready")
+        with started([*SERVE, "--log-level", "error"], os.environ | settings) as own:
+            use(own.url)
+            yield own.url
 
 
 def use(url: str) -> None:

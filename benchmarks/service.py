@@ -19,11 +19,7 @@ import asyncio
 import contextlib
 import io
 import json
-import os
 import random
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -36,6 +32,7 @@ from PIL import Image
 
 from benchmarks import capacity
 from benchmarks.pages import write_between
+from benchmarks.processes import SERVE, started
 
 SAMPLE = Path(__file__).parents[1] / "docs" / "samples" / "chelsea.jpg"
 SR_SIDE = 96
@@ -56,35 +53,9 @@ def service(url: str | None, **settings: str) -> Iterator[str]:
     if url:
         yield url.rstrip("/")
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
-    command = [
-        sys.executable,
-        "-m",
-        "pixeltier.service.command_line",
-        "serve",
-        "--port",
-        str(port),
-        "--log-level",
-        "warning",
-        *flags,
-    ]
-    process = subprocess.Popen(command, env=os.environ | {"PIXELTIER_DRAIN_DELAY_S": "0"})
-    own = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(1200):
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{own}/readyz").is_success:
-                    break
-            if process.poll() is not None:
-                raise SystemExit("the service did not start")
-            time.sleep(0.1)
-        yield own
-    finally:
-        process.terminate()
-        process.wait(60)
+    with started([*SERVE, "--log-level", "warning", *flags]) as own:
+        yield own.url
 
 
 def quantiles(values: list[float]) -> dict[str, float]:

@@ -15,9 +15,6 @@ import json
 import os
 import platform
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +23,7 @@ from typing import Any
 import httpx
 
 from benchmarks.pages import write_between
+from benchmarks.processes import started
 from benchmarks.service import image, quantiles, service
 from pixeltier.service.tiers import schema
 
@@ -118,28 +116,13 @@ def serve_ray(port: int, slots: int) -> None:
 @contextlib.contextmanager
 def ray_serve(slots: int) -> Iterator[str]:
     """The application under Ray Serve on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.sizing", "serve-ray", "--port", str(port), "--slots", str(slots)],
-        env=os.environ | {"PIXELTIER_LOG_LEVEL": "warning", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(1800):
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/readyz").is_success:
-                    break
-            if process.poll() is not None:
-                raise SystemExit("Ray Serve did not start")
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
+    environment = os.environ | {
+        "PIXELTIER_LOG_LEVEL": "warning",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    }
+    command = ["-m", "benchmarks.sizing", "serve-ray", "--slots", str(slots)]
+    with started(command, environment, patience_s=180, quiet=True) as front:
+        yield front.url
 
 
 def ways(seconds: float, slots: int, tier: str) -> dict[str, Any]:

@@ -27,11 +27,11 @@ from benchmarks.monitoring import (
     Stack,
     ask,
     filled,
-    free_port,
     panels,
     pictures,
     stack,
 )
+from benchmarks.processes import free_port
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="no Prometheus here (Debian: apt-get install prometheus)"
