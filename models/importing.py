@@ -13,12 +13,14 @@ from torch import Tensor
 from pixeltier.models.atomic_files import replacing
 from pixeltier.models.calibration import KNOTS
 from pixeltier.models.cards import (
+    COMPRESSED,
     LABELS_FILE,
     WEIGHTS,
     Int8,
     ModelCard,
     base_weights_path,
     card_path,
+    compressed_directory,
     labels_path,
     load_card,
     weights_path,
@@ -74,27 +76,7 @@ def import_resnet18(
     knots = (
         calibration_knots("classify", {"shape": shape, "ema": weights}, held) if photos else _normal_knots()
     )
-    card = packaged_card.model_copy(
-        update={
-            "version": version,
-            "architecture": shape,
-            "macs_dense_rule": MACS_RULES["classify"],
-            "calibration": knots,
-            "calibration_data": f"{len(held)} photos given at import" if photos else "none",
-            "expectations": [],
-            "expectations_data": "",
-            "training": {
-                "command": "pixeltier import-weights",
-                "source": source.name,
-                "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-                "base": f"{packaged_card.name} {packaged_card.version}",
-                "note": FITTED if photos else MAP_ONLY,
-            },
-            "licence": licence,
-            "int8": _int8_of(packaged_card),
-            "origin": f"{source.name}, refining the base of {packaged_card.name} {packaged_card.version}",
-        }
-    )
+    card = _imported_card(packaged_card, source, version, licence, shape, knots, len(held))
     if photos:
         found = measure_agreement(model, card, photos)
         update = {
@@ -110,6 +92,39 @@ def import_resnet18(
     write_card(card, out)
     _complete(out)
     return card
+
+
+def _imported_card(
+    packaged: ModelCard,
+    source: Path,
+    version: str,
+    licence: str,
+    shape: dict[str, int],
+    knots: list[float],
+    photos: int,
+) -> ModelCard:
+    """A card without a curve; `photos`: how many calibration saw."""
+    return packaged.model_copy(
+        update={
+            "version": version,
+            "architecture": shape,
+            "macs_dense_rule": MACS_RULES["classify"],
+            "calibration": knots,
+            "calibration_data": f"{photos} photos given at import" if photos else "none",
+            "expectations": [],
+            "expectations_data": "",
+            "training": {
+                "command": "pixeltier import-weights",
+                "source": source.name,
+                "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+                "base": f"{packaged.name} {packaged.version}",
+                "note": FITTED if photos else MAP_ONLY,
+            },
+            "licence": licence,
+            "int8": _int8_of(packaged),
+            "origin": f"{source.name}, refining the base of {packaged.name} {packaged.version}",
+        }
+    )
 
 
 def _refining(
@@ -169,12 +184,16 @@ def _labels(path: Path, classes: int) -> list[str]:
 
 
 def _complete(out: Path) -> None:
-    """A service needs both models: the packaged super-resolver, card last, where there is none."""
+    """A service needs both models: the packaged super-resolvers, each card last, where there is none."""
     task = "super-resolve"
     if out.resolve() == WEIGHTS.resolve() or card_path(task, out).is_file():
         return
-    for path in (base_weights_path, weights_path):
-        target = path(task, out)
-        with replacing(target) as partial:
-            shutil.copyfile(path(task), partial)
-    write_card(load_card(task), out)
+    compressed = compressed_directory()
+    for source, target in ((WEIGHTS, out), (compressed, out / COMPRESSED)):
+        if source is None:
+            continue
+        target.mkdir(exist_ok=True)
+        for path in (base_weights_path, weights_path):
+            with replacing(path(task, target)) as partial:
+                shutil.copyfile(path(task, source), partial)
+        write_card(load_card(task, source), target)

@@ -98,6 +98,20 @@ def create_app(context: AppContext) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _disconnected)
+    _add_middleware(app, context)
+    openapi.install(app)
+    context.metrics.set_expectations(
+        {task: model.expectations for task, model in context.catalogue.models.items()}
+    )
+    context.metrics.set_routes(openapi.documented_statuses(app))
+    context.metrics.watch(context.pool)
+    context.metrics.watch_brownout(lambda: context.desk.level.value)
+    context.tiers.observe(context.metrics)
+    return app
+
+
+def _add_middleware(app: FastAPI, context: AppContext) -> None:
+    """From the inside out: CORS, the record and metrics of a request, proxies."""
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(context.settings.cors_origins),
@@ -120,15 +134,6 @@ def create_app(context: AppContext) -> FastAPI:
         prefix=context.settings.root_path,
         told_is_cut=named is not None,
     )
-    openapi.install(app)
-    context.metrics.set_expectations(
-        {task: model.expectations for task, model in context.catalogue.models.items()}
-    )
-    context.metrics.set_routes(openapi.documented_statuses(app))
-    context.metrics.watch(context.pool)
-    context.metrics.watch_brownout(lambda: context.desk.level.value)
-    context.tiers.observe(context.metrics)
-    return app
 
 
 def _answer(request: Request, error: ProblemError) -> Response:
