@@ -116,10 +116,10 @@ def base_weights_path(task: str, directory: Path | None = None) -> Path:
     return (directory or WEIGHTS) / f"{BASE_FILE_NAMES[task]}.safetensors"
 
 
-def compressed_directory(directory: Path | None = None) -> Path | None:
-    """Where the super-resolver for compressed images lies, None where there is none."""
+def compressed_directory(task: str, directory: Path | None = None) -> Path | None:
+    """Where a task's weights for compressed images lie, None where there are none."""
     found = (directory or WEIGHTS) / COMPRESSED
-    return found if card_path("super-resolve", found).is_file() else None
+    return found if card_path(task, found).is_file() else None
 
 
 def load_card(task: str, directory: Path | None = None) -> ModelCard:

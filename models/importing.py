@@ -188,7 +188,7 @@ def _complete(out: Path) -> None:
     task = "super-resolve"
     if out.resolve() == WEIGHTS.resolve() or card_path(task, out).is_file():
         return
-    compressed = compressed_directory()
+    compressed = compressed_directory(task)
     for source, target in ((WEIGHTS, out), (compressed, out / COMPRESSED)):
         if source is None:
             continue

@@ -60,11 +60,10 @@ def load(weights_dir: Path | None = None) -> Catalogue:
         load_labels,
     )
 
-    directory = compressed_directory(weights_dir)
-    compressed = None if directory is None else load_card("super-resolve", directory).model_dump(mode="json")
     models = {}
     for task in Task:
         card = load_card(task.value, weights_dir)
+        compressed = compressed_directory(task.value, weights_dir)
         models[task] = Model(
             task=task,
             name=card.name,
@@ -72,6 +71,8 @@ def load(weights_dir: Path | None = None) -> Catalogue:
             window=card.window,
             expectations=card.expectations,
             card=card.model_dump(mode="json"),
-            compressed_card=compressed if task is Task.SUPER_RESOLVE else None,
+            compressed_card=None
+            if compressed is None
+            else load_card(task.value, compressed).model_dump(mode="json"),
         )
     return Catalogue(MappingProxyType(models), load_labels(weights_dir))

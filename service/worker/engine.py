@@ -96,7 +96,7 @@ def load(
         torch.cuda.set_device(target)
         torch.cuda.set_stream(torch.cuda.Stream(target))
         bound_memory(target, gpu_memory_share)
-    compressed = compressed_directory(directory)
+    compressed = compressed_directory("super-resolve", directory)
     return TorchEngine(
         Classifier.load(directory, precision, target),
         SuperResolver.load(directory, precision, target),

@@ -28,6 +28,7 @@ from pixeltier.service.api.open_inference_schemas import (
 from pixeltier.service.api.routes.open_inference import check_ready, documented_errors
 from pixeltier.service.api.served_model import ServedModel, ServedVersion, refuse_query
 from pixeltier.service.problems import Problem, ProblemError
+from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.inference_statistics import Duration
 
@@ -149,11 +150,10 @@ def _metadata(context: AppContext, task: Task) -> ModelDocument:
 
 
 def _config(context: AppContext, task: Task) -> ModelConfigDocument:
-    settings = context.settings
-    classify = task is Task.CLASSIFY
+    spec, settings = SPECS[task], context.settings
     limits = {
-        "max_pixels": settings.classify_max_pixels if classify else settings.sr_max_pixels,
-        "max_batch": settings.max_batch if classify else 1,
+        "max_pixels": spec.max_pixels(settings),
+        "max_batch": settings.max_batch if spec.batched else 1,
     }
     return ModelConfigDocument(
         name=task.value,
