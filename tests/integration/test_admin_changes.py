@@ -208,12 +208,12 @@ REFUSED: list[tuple[Any, str]] = [
 
 async def test_what_breaks_a_rule_is_refused_with_its_place(tmp_path: Path) -> None:
     async with desk(tmp_path) as client:
-        for patch, field in REFUSED:
-            answers = [await patch(client, patch, 1)]
-            if "reason" not in patch:
-                answers.append(await client.post(f"{TIERS}:dry-run", json={"patch": patch}))
+        for change, field in REFUSED:
+            answers = [await patch(client, change, 1)]
+            if "reason" not in change:
+                answers.append(await client.post(f"{TIERS}:dry-run", json={"patch": change}))
             for answer in answers:
-                assert problem(answer) == (422, "validation"), patch
+                assert problem(answer) == (422, "validation"), change
                 assert any(error["field"].startswith(field) for error in answer.json()["errors"]), answer.text
         assert (await client.get(TIERS)).json()["version"] == 1
 

@@ -211,7 +211,7 @@ def test_a_worker_sets_its_thread_caps_before_numpy_and_torch() -> None:
         "from pixeltier.service.worker import startup; from pixeltier.service.work import messages; "
         "from pixeltier.service.pool import process_worker"
     )
-    assert not imported & {"torch", "numpy", "PIL", "pixeltier.native", "pixeltier.models"}
+    assert not imported & {"torch", "numpy", "PIL", "pixeltier.native"}
 
 
 def test_the_client_is_light(capsys: Any) -> None:

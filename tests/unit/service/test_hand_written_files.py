@@ -8,7 +8,7 @@ import pytest
 
 from pixeltier.service.api import access
 from pixeltier.service.api.admin_tokens import AdminTokens
-from pixeltier.service.command_line import tiers as tiers_command
+from pixeltier.service.command_line import admin_client, tier_changes
 from pixeltier.service.command_line.main import main
 from pixeltier.service.command_line.messages import CommandError
 from pixeltier.service.configuration import settings, token_file
@@ -113,13 +113,13 @@ def test_a_file_without_a_good_token_says_why_by_line(tmp_path: Path) -> None:
 def test_the_command_line_reads_the_token_file_as_the_service_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv(tiers_command.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(admin_client.TOKEN_VARIABLE, raising=False)
     file = tmp_path / "tokens"
     file.write_bytes(MARK + f"bad\u00a0line\nalice:with:colons:{ALICE}\n".encode())
-    assert tiers_command._read_token(file) == f"with:colons:{ALICE}"
-    monkeypatch.setenv(tiers_command.TOKEN_VARIABLE, f" \ufeff{ALICE}\n")
+    assert admin_client._read_token(file) == f"with:colons:{ALICE}"
+    monkeypatch.setenv(admin_client.TOKEN_VARIABLE, f" \ufeff{ALICE}\n")
     with pytest.raises(CommandError, match=r"PIXELTIER_ADMIN_TOKEN: BYTE-ORDER MARK \(U\+FEFF\) at column 1"):
-        tiers_command._read_token(None)
+        admin_client._read_token(None)
     assert main(["tiers", "show", "--url", "http://127.0.0.1:9"]) == 1
     assert "BYTE-ORDER MARK" in capsys.readouterr().err
 
@@ -129,6 +129,6 @@ def test_a_table_for_the_command_line(tmp_path: Path, name: str, text: str) -> N
     file = tmp_path / name
     file.write_text(text)
     with pytest.raises(CommandError, match=r"NO-BREAK SPACE \(U\+00A0\) at line 1, column \d"):
-        tiers_command._read_document(file)
+        tier_changes._read_document(file)
     file.write_bytes(MARK + (b'{"a": 1}' if name.endswith("json") else b"a = 1"))
-    assert tiers_command._read_document(file) == {"a": 1}
+    assert tier_changes._read_document(file) == {"a": 1}
