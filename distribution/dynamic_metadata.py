@@ -41,17 +41,21 @@ def dynamic_wheel(settings: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def weights_licences(weights: Path = ROOT / "models" / "weights") -> dict[str, str]:
-    """The licence of each file of weights, by its name, from the card beside it.
+    """The licence of each file of weights, by its path below them, from the card beside it.
 
     Raises:
         ValueError: a card's licence is not an SPDX expression.
     """
     found = {}
-    for card in sorted(weights.glob("*.json")):
+    for card in sorted(weights.rglob("*.json")):
         values = json.loads(card.read_bytes())
-        found[card.with_suffix(".safetensors").name] = _canonical(str(values["licence"]), card)
+        found[card.relative_to(weights).with_suffix(".safetensors").as_posix()] = _canonical(
+            str(values["licence"]), card
+        )
         if values.get("base"):
-            found[f"{values['base']}.safetensors"] = _canonical(str(values["base_licence"]), card)
+            found[(card.parent / f"{values['base']}.safetensors").relative_to(weights).as_posix()] = (
+                _canonical(str(values["base_licence"]), card)
+            )
     return found
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from pixeltier.service.worker import jpeg_file
 
-MOST_QUALITY = 95
+MOST_QUALITY = 92
 """JPEGs of a higher quality (libjpeg's scale) count as clean."""
 
 # Annex K of ITU-T T.81: the luminance table that libjpeg scales, in the order of rows.

@@ -23,6 +23,8 @@ NOTICE = (ROOT / "NOTICE").read_text(encoding="utf-8")
 CODE = (
     "*.py",
     "*.pyi",
+    "*.proto",
+    "*.binpb",
     "*.typed",
     "*.toml",
     "*.css",
