@@ -23,9 +23,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks: address and port, None where they have none; headers that they sent."""
+    """Whoever asks: address and port; headers that they sent."""
 
-    address: tuple[str, int] | None
+    address: tuple[str, int]
     headers: Headers
 
 

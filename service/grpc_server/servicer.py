@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 from starlette.types import ASGIApp
@@ -37,6 +38,9 @@ _ANSWERED = re.compile(r"x-.*|server-timing|retry-after|ratelimit.*|tracerespons
 """Headers of an answer that its metadata repeat."""
 
 _PEER = re.compile(r"ipv[46]:\[?([^\]]*)\]?:(\d+)")
+
+NOWHERE = ("0.0.0.0", 0)  # noqa: S104  (not listened on)
+"""A peer that cannot be told. No address would be a Unix socket, whose forwarded headers are believed."""
 
 Handler = Callable[["OpenInference", Any, Any], Awaitable[Any]]
 
@@ -155,8 +159,8 @@ def _caller(context: Any, headers: Mapping[str, str]) -> Caller:
     left = context.time_remaining()
     if left is not None and not any(name == "x-request-timeout-ms" for name, _ in found):
         found.append(("x-request-timeout-ms", str(max(1, min(2**31, int(1000 * left))))))
-    peer = _PEER.fullmatch(context.peer().replace("%5B", "[").replace("%5D", "]"))
-    address = (peer[1], int(peer[2])) if peer else None
+    peer = _PEER.fullmatch(unquote(context.peer()))
+    address = (peer[1], int(peer[2])) if peer else NOWHERE
     return Caller(address, [*found, *headers.items()])
 
 

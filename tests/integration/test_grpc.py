@@ -24,6 +24,7 @@ from pixeltier.service import grpc_server
 from pixeltier.service.api import access
 from pixeltier.service.configuration.settings import ConfigurationError, Settings
 from pixeltier.service.grpc_server import open_inference as pb
+from pixeltier.service.grpc_server import servicer
 from pixeltier.service.grpc_server.listening import check_installed
 from pixeltier.service.grpc_server.translate import request_of
 from tests.images import encoded, photo, png
@@ -240,6 +241,31 @@ def test_a_drain_finishes_what_is_begun(tmp_path: Path) -> None:
             "StatusCode.DEADLINE_EXCEEDED",
         }
         client.close()
+
+
+@pytest.mark.parametrize("peer", ["unix:/run/x.sock", "unknown", "ipv6:%5B::1%5D:4711", "ipv4:10.0.0.7:5"])
+def test_a_peer_is_an_address_and_never_believed_to_be_a_socket(peer: str) -> None:
+    """Forwarded headers of a Unix socket's peer count: here everybody could send them."""
+
+    class Context:
+        def peer(self) -> str:
+            return peer
+
+        def time_remaining(self) -> float | None:
+            return None
+
+        def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+            return (
+                ("x-tier", "fast"),
+                ("user-agent", "grpc"),
+                ("key-bin", "x"),
+                ("grpc-accept-encoding", "gzip"),
+            )
+
+    found = servicer._caller(Context(), {})
+    known = {"ipv6:%5B::1%5D:4711": ("::1", 4711), "ipv4:10.0.0.7:5": ("10.0.0.7", 5)}
+    assert found.address == known.get(peer, servicer.NOWHERE)
+    assert found.headers == [("x-tier", "fast")]
 
 
 def test_it_is_off_unless_a_port_is_named() -> None:
