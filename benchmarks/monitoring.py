@@ -167,7 +167,7 @@ class Load:
         elif what < 0.09:
             query = {"threshold": round(chance.random(), 2)}
         elif what < 0.11:
-            body = b"this is no image"
+            body = b"this is not an image"
         elif what < 0.12:
             query = {"tier": "turbo"}
         answer = await client.post(

@@ -113,7 +113,7 @@ def loads_toml(text: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # an integer of 5000 digits is no TOMLDecodeError
+    except (ValueError, RecursionError) as error:  # an integer of 5000 digits does not raise TOMLDecodeError
         found = _stray_in_toml(text)
         raise TextError(f"{error}; {found}" if found else str(error)) from error
 

@@ -24,7 +24,7 @@ def labelled_photos(table: Path, images: Path, split: str) -> tuple[list[Path], 
     has that column.
 
     Raises:
-        ValueError: a column is missing, a class is no number, or no row is left.
+        ValueError: a column is missing, a class is not a number, or no row is left.
     """
     rows = read_rows(table)
     if rows and rows[0].class_index is None:

@@ -14,7 +14,7 @@ PAUSE = 0.05
 
 WAKE_BELOW = 0.2
 """Seconds: a run shorter than this has one before it that does not count. To wake threads that sleep takes up to 10 ms
-where the system puts two of them on one processor first, which is no engine's speed."""
+where the system puts two of them on one processor first, which says nothing of an engine."""
 
 
 class Sample(NamedTuple):

@@ -35,7 +35,7 @@ def draw(task: str, evaluation: Evaluation, title: str, path: Path) -> None:
 
     Raises:
         ImportError: matplotlib is missing; the message says how to get it.
-        ValueError: the file's name ends in something that is no picture.
+        ValueError: the file's name does not end as a picture's does.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"--plot writes {', '.join(sorted(SUFFIXES))}, not {path.name}")

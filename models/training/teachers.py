@@ -19,8 +19,7 @@ class Teachers(nn.Module):
     """The normalised mean of several networks' log-probabilities, each seeing an image at its own size.
 
     Raises:
-        FileNotFoundError, ValueError: weights are missing, are no EfficientNet-Lite of that size, or have other
-            classes.
+        FileNotFoundError, ValueError: weights are missing, of another network or size, or have other classes.
     """
 
     def __init__(self, teachers: Sequence[TeacherConfig], classes: int) -> None:

@@ -251,7 +251,7 @@ async def run_all(
 
 
 def _check_header(body: bytes, max_pixels: int) -> int | None:
-    """Pixels by the file's header; a bomb, or what is no image at all, never reaches the queue."""
+    """Pixels by the file's header; a bomb, or what is not an image at all, never reaches the queue."""
     if not body:
         raise ProblemError(Problem.UNDECODABLE_IMAGE, "the image is empty: zero bytes")
     header = image_header.read(body)

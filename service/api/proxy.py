@@ -49,7 +49,7 @@ class ProxyMiddleware:
 
 
 def _told(scope: Scope) -> str | None:
-    """X-Forwarded-Prefix: each proxy on the way appends its own. What is no prefix does not count."""
+    """X-Forwarded-Prefix: each proxy on the way appends its own. What is not a prefix does not count."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-prefix"]
     if not lines:
         return None

@@ -23,7 +23,7 @@ def visible(dev: Path = Path("/dev"), environ: Mapping[str, str] = os.environ) -
     if chosen is None:
         return present
     named = [name.strip() for name in chosen.split(",")]
-    # CUDA stops reading at the first entry that is no device.
+    # CUDA stops reading at the first entry that is not a device.
     ends = (place for place, name in enumerate(named) if name in ("", "-1"))
     return min(present, next(ends, len(named))) if present else 0
 

@@ -25,7 +25,7 @@ def is_list(annotation: Any) -> bool:
 
 
 def split(value: Any) -> Any:
-    """The entries of a text; what is no text is handed on.
+    """The entries of a text; anything else is handed on.
 
     Raises:
         ValueError: an empty entry, or a text that begins like a JSON list and is none.

@@ -51,7 +51,7 @@ class Attempts:
 def _may_change(response: httpx.Response) -> bool:
     """Whether asking again may give another answer: images are only looked at, so asking twice does no harm."""
     ours = response.headers.get("content-type", "").startswith("application/problem+json")
-    # A 5xx that is no problem document is a proxy's, whose replica died at the request.
+    # A 5xx that is not a problem document is a proxy's, whose replica died at the request.
     return response.status_code in RETRIED or (response.status_code >= 500 and not ours)
 
 

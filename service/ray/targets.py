@@ -1,6 +1,6 @@
 """Where each front's metrics are scraped: a front listens on a port of its own too, and the keeper lists them all.
 
-A scrape through Ray's proxy reaches whichever front it picks, and counters that jump are no counters. Prometheus asks
+A scrape through Ray's proxy reaches whichever front it picks, and a counter must not jump. Prometheus asks
 `GET /metrics/targets` (its HTTP service discovery) and then each front by itself.
 """
 

@@ -35,7 +35,7 @@ log = logging.getLogger("pixeltier.request")
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head does not arrive in time; refuses a request that is no HTTP/1.1."""
+    """Closes a connection whose request head does not arrive in time; refuses a request that is not HTTP/1.1."""
 
     header_timeout_s = 20.0
 

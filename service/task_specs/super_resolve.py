@@ -14,7 +14,7 @@ from pixeltier.service.work.messages import InputQuality, SuperResolveAnswer, Su
 
 
 def _number(value: object) -> object:
-    """Parameters come as text, and a literal is no number that text is converted to."""
+    """Parameters come as text, and pydantic does not convert text to a literal number."""
     return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 4 else value
 
 

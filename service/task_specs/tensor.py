@@ -32,7 +32,7 @@ class Tensor:
         return {"name": self.name, "datatype": self.datatype, "shape": self.shape}
 
     def as_json(self) -> dict[str, Any]:
-        """With its values; bytes that are no text in base64, which a parameter then says."""
+        """With its values; bytes that are not text in base64, which a parameter then says."""
         if self.datatype != "BYTES":
             return {**self.describe(), "data": list(self.values)}
         if all(isinstance(value, str) for value in self.values):

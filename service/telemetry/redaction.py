@@ -36,7 +36,7 @@ _known_secrets: set[str] = set()
 def conceal(secret: str) -> None:
     """Have this very string never logged, whatever its form. For secrets that the service reads itself.
 
-    Ones shorter than four characters are left alone: they are no secrets, and would tear holes into words.
+    Ones shorter than four characters are left alone: they are not secrets, and would tear holes into words.
     """
     if len(secret) >= 4:
         _known_secrets.update({secret, json.dumps(secret, ensure_ascii=False)[1:-1]})

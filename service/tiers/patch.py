@@ -26,7 +26,7 @@ def apply(document: Mapping[str, Any], patch: Any) -> dict[str, Any]:
     a goal that of its threshold, while `max_active_share` stays.
 
     Raises:
-        TierTableError: the patch is no object, or names a tier that does not exist.
+        TierTableError: the patch is not an object, or names a tier that does not exist.
     """
     if not isinstance(patch, dict):
         raise TierTableError([Fault("patch", "a merge patch is an object")])

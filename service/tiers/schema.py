@@ -41,7 +41,7 @@ class Fault:
 
 
 class TierTableError(ValueError):
-    """The document is no valid tier table; the message names the places, `faults` has them one by one."""
+    """The document is not a valid tier table; the message names the places, `faults` has them one by one."""
 
     def __init__(self, faults: Iterable[Fault], *, source: str = "") -> None:
         self.faults = tuple(faults)
@@ -338,7 +338,7 @@ def parse(text: str, *, source: str) -> TierTable:
 
 
 def parse_json(body: bytes) -> Any:
-    """JSON values of a body; NaN and infinities are no JSON.
+    """JSON values of a body; NaN and infinities are not JSON.
 
     Raises:
         TierTableError: no JSON.

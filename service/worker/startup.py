@@ -85,7 +85,7 @@ class JobRunner:
         self._engine = engine
 
     def execute(self, jobs: tuple[Job, ...]) -> list[Answer]:
-        """Do jobs in order; one's failure is no other's."""
+        """Do jobs in order; one that fails leaves the others alone."""
         from pixeltier.service.worker.runners import do
 
         try:

@@ -98,7 +98,7 @@ def test_every_query_of_a_dashboard_finds_data(running: Stack, path: Path) -> No
                 wrong.append(f"{panel.title}: no number from {query}")
             missing = set(re.findall(r"\{\{(\w+)\}\}", legend)).difference(*(one["metric"] for one in series))
             if missing:
-                wrong.append(f"{panel.title}: the legend's {missing} are no labels of {query}")
+                wrong.append(f"{panel.title}: the legend's {missing} are not labels of {query}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -121,7 +121,7 @@ BROKEN: dict[str, tuple[bytes, str, str]] = {
         response(b'{"predictions": [{"index": 1}]}', headers=(JSON, *HEADERS)), "unexpected-answer", "json"
     ),
     "no headers of ours": (response(b'{"predictions": []}', headers=(JSON,)), "unexpected-answer", "json"),
-    "a header that is no number": (
+    "a header that is not a number": (
         response(b'{"predictions": []}', headers=(JSON, *HEADERS, "X-Macs-Dense: many")), "unexpected-answer", ""
     ),
     "not UTF-8": (response(b'{"predictions": "\xff"}', headers=(JSON, *HEADERS)), "unexpected-answer", ""),
@@ -141,7 +141,7 @@ BROKEN: dict[str, tuple[bytes, str, str]] = {
     "a page of errors": (
         response(b"<html>", status="404 Not Found", headers=("Content-Type: text/html",)), "http-error", "404 Not Found"
     ),
-    "an error in JSON that is no problem": (
+    "an error in JSON that is not a problem document": (
         response(b'{"type": 7, "detail": null}', status="400 Bad", headers=(JSON,)), "http-error", "400 Bad"
     ),
     "an error as a list": (response(b"[1]", status="400 Bad", headers=(JSON,)), "http-error", "400 Bad"),

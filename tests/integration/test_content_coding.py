@@ -179,7 +179,7 @@ async def test_two_header_lines_are_a_list(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("coding", "body", "said"),
     [
-        ("gzip", b"this is no gzip", "corrupt"),
+        ("gzip", b"this is not gzip", "corrupt"),
         ("gzip", gzip.compress(CHANGE)[:-9], "truncated"),
         ("gzip", gzip.compress(CHANGE)[:5], "truncated"),
         ("gzip", gzip.compress(CHANGE)[:-8] + b"checksum", "corrupt"),

@@ -24,7 +24,7 @@ def pairs(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
     for name in ("chelsea", "astronaut"):
         with Image.open(SAMPLES / f"{name}.jpg") as image:
-            hr = image.convert("RGB").crop((100, 60, 261, 180))  # a width that is no multiple of four
+            hr = image.convert("RGB").crop((100, 60, 261, 180))  # a width that is not a multiple of four
         hr.save(tmp_path / "HR" / f"{name}.png")
         hr.crop((0, 0, 160, 120)).resize((40, 30), Image.Resampling.BICUBIC).save(
             tmp_path / "LR_x4" / f"{name}x4.png"

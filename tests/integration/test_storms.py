@@ -102,7 +102,7 @@ def test_dribbled_heads_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         assert b" 200 " in again.recv(65536)
         time.sleep(0.7)
         again.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b" 200 " in again.recv(65536), "an idle connection between requests is no dribble"
+        assert b" 200 " in again.recv(65536), "an idle connection between requests does not dribble"
         again.sendall(b"GET /heal")
         assert silent.recv(65536) == b"", "nobody asked, so nobody is answered"
         silent.close()

@@ -32,7 +32,7 @@ int64_t cuda_plan_scratch_bytes(int64_t images, int64_t cells);
 void cuda_plan(const CudaQueue& queue, const float* importance, const float* threshold, bool keep_best,
                int64_t images, int64_t cells, void* scratch, int32_t* active, int32_t* counts);
 
-// As the functions of plan.h. Entries of `active` that are no cell of the output grid make a padded row.
+// As the functions of plan.h. Entries of `active` that are not a cell of the output grid make a padded row.
 void cuda_dense_table(const CudaQueue& queue, const int32_t* active, int64_t count, Grid input,
                       int64_t kernel, int64_t stride, int32_t* table);
 // `position` is working memory of grid.cells() numbers.

@@ -29,7 +29,7 @@ export function createTierTable(model) {
   const rows = new Map();
   let open = null;
   let state = null;
-  const typed = new Map(); // what is in a field and is no threshold, by tier: why not
+  const typed = new Map(); // what is in a field and is not a threshold, by tier: why not
 
   function build() {
     rows.clear();
@@ -151,7 +151,7 @@ export function createTierTable(model) {
     },
     /** Draw the open editor anew: after an undo, or another table. */
     reopen: showEditor,
-    /** Forget what was typed and is no threshold. */
+    /** Forget what was typed and is not a threshold. */
     forget(name) {
       if (name === undefined) typed.clear();
       else typed.delete(name);

@@ -84,14 +84,14 @@ def test_what_passes_is_tried_again_by_itself(page: Any, status: int, type_: str
 
 
 def test_the_services_own_words_about_a_file_that_is_no_image(page: Any) -> None:
-    give(page, b"this is no image", "notes.png")
+    give(page, b"this is not an image", "notes.png")
     expect(page.get_by_role("alert")).to_contain_text("This is not a JPEG, PNG or WebP image")
     give(page, CAT)
     done(page)
 
 
 @pytest.mark.parametrize(
-    ("content", "name"), [(CAT, "cat.jpg"), (b"this is no image", "notes.png")], ids=["image", "text"]
+    ("content", "name"), [(CAT, "cat.jpg"), (b"this is not an image", "notes.png")], ids=["image", "text"]
 )
 def test_an_image_that_is_given_before_the_tiers_have_come(page: Any, content: bytes, name: str) -> None:
     waiting: list[Any] = []

@@ -71,7 +71,7 @@ def test_equals_reference_on_any_number_of_threads(isa, dtype, data):
     expected = torch.empty(len(active) + 1, outputs, dtype=torch.float64)
     reference.activated_conv2d_(expected, rows, table, weight, bias, slope, activation, residual)
     assert not results[0][-1].any()
-    # Winograd's transforms round to bfloat16 by the size of a whole patch; a few values are no average.
+    # Winograd's transforms round to bfloat16 by the size of a whole patch; a few values do not average out.
     average = min(grid[1:]) >= 4 and len(active) * outputs >= 2048
     assert error(results[0], expected) < (1 if average else 3) * TOLERANCE[dtype]
 

@@ -97,7 +97,7 @@ def test_equals_the_convolution(isa, dtype, tile, data):
     assert results[0].shape == expected.shape
     assert not results[0][-1].any()
     # In bf16 the transforms' roundings are of the size of a whole patch: a cell at an edge, with few neighbours,
-    # has as much error on a smaller value, and a few values are no average.
+    # has as much error on a smaller value, and a few values do not average out.
     average = min(grid[1:]) >= 4 and len(active) * outputs >= 2048
     assert error(results[0], expected) < (1 if average else 2) * TOLERANCE[dtype]
 

@@ -1,5 +1,5 @@
 // dense_table, packed_table, child_table and gather_rows on CUDA. Lists are not checked against the grid,
-// which would have to wait for the device: entries that are no cell make padded rows.
+// which would have to wait for the device: entries that are not a cell make padded rows.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
