@@ -1,8 +1,12 @@
 """What every test may use."""
 
 import os
+import signal
 
 import pytest
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would every process of these tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
