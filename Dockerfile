@@ -12,7 +12,7 @@ FROM ${BUILD_IMAGE} AS build
 ARG VARIANT
 # Empty: the default index, whose wheels for x86 Linux bring CUDA along (three gigabytes nobody needs on a CPU).
 ARG TORCH_INDEX=
-# Of pyproject.toml, with commas between: ray for deploy/ray, otel for traces.
+# Of pyproject.toml, with commas between: ray for deploy/ray, otel for traces, grpc for PIXELTIER_GRPC_PORT.
 ARG EXTRAS=
 ENV DEBIAN_FRONTEND=noninteractive \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \

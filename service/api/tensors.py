@@ -15,10 +15,15 @@ from pixeltier.service.task_specs.tensor import Tensor
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-JSON_OVERHEAD = 64 * 1024
+_JSON_OVERHEAD = 64 * 1024
 
 INPUT = "image"
 """The name of the one input that every model takes."""
+
+
+def body_limit(max_body_bytes: int) -> int:
+    """The longest body of a request whose images have so many bytes together: base64 makes them a third longer."""
+    return max_body_bytes * 4 // 3 + _JSON_OVERHEAD
 
 
 class TensorError(ValueError):

@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from pixeltier.service.api.tensors import JSON_OVERHEAD
+from pixeltier.service.api.tensors import body_limit
 from pixeltier.service.configuration.settings import ConfigurationError, Settings
 
 INSTALL = "pip install 'pixeltier[grpc]'"
@@ -21,6 +21,10 @@ class GrpcPort:
     async def close(self) -> None:
         """Take no more calls, and wait for those that are begun as long as HTTP's have."""
         await self._server.stop(self._grace_s)
+
+    async def abort(self) -> None:
+        """Cancel the calls that are left; a `close` that waits for them then ends, too."""
+        await self._server.stop(None)
 
 
 def check_installed(settings: Settings) -> None:
@@ -49,7 +53,7 @@ async def open_port(app: ASGIApp, settings: Settings) -> GrpcPort | None:
 
     from pixeltier.service.grpc_server import servicer
 
-    limit = settings.max_body_bytes * settings.max_images + JSON_OVERHEAD
+    limit = body_limit(settings.max_body_bytes)
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", min(limit, 2**31 - 1)),

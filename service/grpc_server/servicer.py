@@ -42,6 +42,9 @@ _PEER = re.compile(r"ipv[46]:\[?([^\]]*)\]?:(\d+)")
 NOWHERE = ("0.0.0.0", 0)  # noqa: S104  (not listened on)
 """A peer that cannot be told. No address would be a Unix socket, whose forwarded headers are believed."""
 
+_NO_MODELS = {"", "stats"}
+"""Names that stand for something else below `/v2/models`: the list, everybody's statistics."""
+
 Handler = Callable[["OpenInference", Any, Any], Awaitable[Any]]
 
 
@@ -93,7 +96,9 @@ class OpenInference:
             body, headers = translate.request_of(request)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"validation: {error}")
-        reply = await in_process.request(self._app, _caller(context, headers), "POST", path, body)
+        timeout = request.parameters.get("timeout", pb.InferParameter())  # [] would add one
+        caller = _caller(context, headers, timeout.int64_param)
+        reply = await in_process.request(self._app, caller, "POST", path, body)
         if reply.status != 200:
             await _abort(context, reply)
         await context.send_initial_metadata(_metadata(reply))
@@ -144,13 +149,14 @@ def _bound(handler: Handler, service: OpenInference) -> Callable[[Any, Any], Awa
 
 
 async def _path(model: str, version: str, context: Any) -> str:
-    """Where `/v2` has a model. A name with a slash would be another path's."""
-    if "/" in model + version or not model:
+    """Where `/v2` has a model. A name with a slash would be another path's, as is one that `/v2` keeps for itself."""
+    if "/" in model + version or model in _NO_MODELS:
         await context.abort(grpc.StatusCode.NOT_FOUND, f"not-found: there is no model {model[:64]!r}")
     return f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
 
 
-def _caller(context: Any, headers: Mapping[str, str]) -> Caller:
+def _caller(context: Any, headers: Mapping[str, str], timeout_us: int = 0) -> Caller:
+    """Who calls, with the call's deadline or the protocol's own `timeout` as a header: whichever is earlier."""
     found = [
         (name, value)
         for name, value in context.invocation_metadata() or ()
@@ -158,7 +164,8 @@ def _caller(context: Any, headers: Mapping[str, str]) -> Caller:
     ]
     left = context.time_remaining()
     if left is not None and not any(name == "x-request-timeout-ms" for name, _ in found):
-        found.append(("x-request-timeout-ms", str(max(1, min(2**31, int(1000 * left))))))
+        earlier = min(left, timeout_us / 1e6) if timeout_us > 0 else left
+        found.append(("x-request-timeout-ms", str(max(1, min(2**31, int(1000 * earlier))))))
     peer = _PEER.fullmatch(unquote(context.peer()))
     address = (peer[1], int(peer[2])) if peer else NOWHERE
     return Caller(address, [*found, *headers.items()])

@@ -42,7 +42,11 @@ def request_of(message: pb.ModelInferRequest) -> tuple[bytes, dict[str, str]]:
     document: dict[str, Any] = {
         "parameters": values_of(message.parameters) | {"binary_data_output": True},
         "inputs": inputs,
-        "outputs": [{"name": one.name, "parameters": values_of(one.parameters)} for one in message.outputs],
+        "outputs": [
+            # Whatever is asked: an answer here has no JSON for a tensor to stand in.
+            {"name": one.name, "parameters": values_of(one.parameters) | {"binary_data": True}}
+            for one in message.outputs
+        ],
     }
     if message.id:
         document["id"] = message.id

@@ -99,7 +99,11 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         except OSError as error:
             raise ConfigurationError(f"host, port: cannot listen: {error}") from error
-        self._grpc = await open_port(self.config.loaded_app, self._settings)
+        try:
+            self._grpc = await open_port(self.config.loaded_app, self._settings)
+        except ConfigurationError:
+            await self.lifespan.shutdown()  # the workers are started
+            raise
         addresses = names(sockets or [])
         if self.grpc_port is not None:
             addresses.append(f"grpc://{self._settings.host}:{self.grpc_port}")
@@ -107,11 +111,16 @@ class Server(uvicorn.Server):
         signals.install(self._reload, lambda number: self.handle_exit(number, None))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close both ports; what is begun is finished, by either protocol."""
-        closing = asyncio.ensure_future(self._grpc.close()) if self._grpc is not None else None
+        """Close both ports; what is begun is finished, by either protocol, before the pool is stopped."""
+        if self._grpc is None:
+            await super().shutdown(sockets)
+            return
+        # Among uvicorn's own tasks, which it waits for before the lifespan ends, and not when it is forced.
+        closing = asyncio.create_task(self._grpc.close())
+        self.server_state.tasks.add(closing)
+        closing.add_done_callback(self.server_state.tasks.discard)
         await super().shutdown(sockets)
-        if closing is not None:
-            await closing
+        await self._grpc.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain at the first SIGTERM; stop listening at once for Ctrl-C and for a second signal.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import io
+import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import httpx
@@ -21,14 +24,18 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from pixeltier.service import grpc_server
-from pixeltier.service.api import access
+from pixeltier.service.api import access, tensors
+from pixeltier.service.api.routes import open_inference
 from pixeltier.service.configuration.settings import ConfigurationError, Settings
 from pixeltier.service.grpc_server import open_inference as pb
 from pixeltier.service.grpc_server import servicer
 from pixeltier.service.grpc_server.listening import check_installed
 from pixeltier.service.grpc_server.translate import request_of
+from pixeltier.service.server.listening import listening_sockets
+from pixeltier.service.server.serve import Server, uvicorn_config
+from pixeltier.service.work.pool import WorkerState
 from tests.images import encoded, photo, png
-from tests.integration.fakes import SLOW
+from tests.integration.fakes import SLOW, fake_app
 from tests.integration.server import BothPorts, serving_grpc
 from tests.tier_table import tiers_file
 
@@ -75,6 +82,7 @@ def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
     assert "there is no model 'segment'" in said
     assert refused(lambda: client.is_model_ready("classify", "none"))[0] == "StatusCode.NOT_FOUND"
     assert refused(lambda: client.get_model_metadata("classify/versions/1"))[0] == "StatusCode.NOT_FOUND"
+    assert refused(lambda: client.get_model_metadata("stats"))[0] == "StatusCode.NOT_FOUND"
 
 
 def test_classify(client: triton.InferenceServerClient, served: BothPorts) -> None:
@@ -132,6 +140,13 @@ def test_contents_of_the_message_itself(served: BothPorts) -> None:
     assert "x-request-id" in told
 
 
+def test_outputs_are_raw_whatever_is_asked(client: triton.InferenceServerClient) -> None:
+    wanted = triton.InferRequestedOutput("indices")
+    wanted._get_tensor().parameters["binary_data"].bool_param = False
+    found = client.infer("classify", images(png()), outputs=[wanted]).as_numpy("indices")
+    assert found.size > 0
+
+
 @pytest.mark.parametrize(
     ("model", "body", "parameters", "code", "said"),
     [
@@ -171,6 +186,24 @@ def test_the_protocol_s_own_timeout_counts_as_well(client: triton.InferenceServe
     code, said = refused(lambda: client.infer("classify", images(png()), parameters=slow, timeout=50_000))
     assert code == "StatusCode.DEADLINE_EXCEEDED"
     assert "deadline" in said
+
+
+@pytest.mark.parametrize(("timeout_us", "call_s"), [(50_000, 5.0), (5_000_000, 0.1)])
+def test_of_two_deadlines_the_earlier_counts(
+    client: triton.InferenceServerClient, timeout_us: int, call_s: float
+) -> None:
+    started = time.monotonic()
+    code, _ = refused(
+        lambda: client.infer(
+            "classify",
+            images(png()),
+            parameters={"threshold": SLOW},
+            timeout=timeout_us,
+            client_timeout=call_s,
+        )
+    )
+    assert code == "StatusCode.DEADLINE_EXCEEDED"
+    assert time.monotonic() - started < 0.35, "the job takes 0.4 s"
 
 
 def test_a_call_that_is_cancelled_frees_its_place(served: BothPorts) -> None:
@@ -222,6 +255,26 @@ def test_a_message_above_the_limit_is_refused(tmp_path: Path) -> None:
         assert client.infer("classify", images(encoded(photo(20, 20), "PNG"))).as_numpy("indices") is not None
 
 
+def test_a_message_is_bounded_before_it_is_read_as_a_body_is(tmp_path: Path) -> None:
+    """The limit is that of a body, all images together: more is not even held in memory, compressed or not."""
+    limits = {"max_body_bytes": 300_000, "max_images": 16}
+    with (
+        serving_grpc(tiers_file=tiers_file(tmp_path), **limits) as ports,
+        triton.InferenceServerClient(ports.grpc) as client,
+    ):
+        for compression in (None, "gzip"):
+            code, said = refused(
+                lambda how=compression: client.infer(
+                    "classify", images(bytes(500_000)), compression_algorithm=how
+                )
+            )
+            assert code == "StatusCode.RESOURCE_EXHAUSTED"
+            assert "larger than max" in said
+        code, said = refused(lambda: client.infer("classify", images(bytes(250_000))))
+        assert code == "StatusCode.INVALID_ARGUMENT"
+        assert "not a JPEG" in said
+
+
 def test_a_drain_finishes_what_is_begun(tmp_path: Path) -> None:
     answers: list[Any] = []
     with serving_grpc(tiers_file=tiers_file(tmp_path)) as ports:
@@ -241,6 +294,49 @@ def test_a_drain_finishes_what_is_begun(tmp_path: Path) -> None:
             "StatusCode.DEADLINE_EXCEEDED",
         }
         client.close()
+
+
+def test_a_drain_finishes_a_call_that_has_no_job_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = []
+    parse, parsing = tensors.parse, threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        parsing.set()
+        time.sleep(0.6)
+        return parse(*arguments)
+
+    monkeypatch.setattr(open_inference, "OFF_LOOP_BYTES", 0)
+    monkeypatch.setattr(tensors, "parse", slowly)
+    with (
+        serving_grpc(tiers_file=tiers_file(tmp_path)) as ports,
+        triton.InferenceServerClient(ports.grpc) as client,
+    ):
+        client.async_infer("classify", images(png()), lambda result, error: answers.append(error or result))
+        assert parsing.wait(10)
+        ports.server.should_exit = True
+        _until(lambda: bool(answers))
+    assert not isinstance(answers[0], InferenceServerException), answers[0]
+
+
+def test_a_forced_end_waits_for_no_call(tmp_path: Path) -> None:
+    answers: list[Any] = []
+    with (
+        serving_grpc(tiers_file=tiers_file(tmp_path), drain_timeout_s=4.0) as ports,
+        triton.InferenceServerClient(ports.grpc) as client,
+    ):
+        pool = ports.app.state.context.pool
+        client.async_infer(
+            "classify",
+            images(*[png()] * 12),
+            lambda result, error: answers.append(error or result),
+            parameters={"threshold": SLOW},
+        )
+        _until(lambda: pool.report().queue_depth > 0)
+        started = time.monotonic()
+        ports.server.should_exit = ports.server.force_exit = True
+        _until(lambda: bool(answers))
+        assert time.monotonic() - started < 2, "the jobs take 4.8 s"
+    assert isinstance(answers[0], InferenceServerException)
 
 
 @pytest.mark.parametrize("peer", ["unix:/run/x.sock", "unknown", "ipv6:%5B::1%5D:4711", "ipv4:10.0.0.7:5"])
@@ -299,6 +395,22 @@ def test_a_port_that_is_taken_is_an_error(served: BothPorts) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "host, grpc_port: cannot listen" in found.stderr
+
+
+def test_a_port_that_is_taken_ends_what_was_started(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        app = fake_app(port=0, grpc_port=taken, tiers_file=tiers_file(tmp_path))
+        context = app.state.context
+        server = Server(uvicorn_config(app, context.settings), context.pool, context.settings)
+        with (
+            mock.patch("pixeltier.service.server.serve.signals.install"),
+            listening_sockets(context.settings) as sockets,
+            pytest.raises(ConfigurationError, match="host, grpc_port: cannot listen"),
+        ):
+            server.run(sockets)
+    assert {worker.state for worker in context.pool.report().workers} == {WorkerState.STOPPED}
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pixeltier.service.api.open_inference_options import read_options
 from pixeltier.service.api.open_inference_schemas import OUTPUTS, ErrorDocument, InferDocument, ServerDocument
 from pixeltier.service.api.parameters import Options, defaults
 from pixeltier.service.api.served_model import ServedModel, ServedVersion, refuse_query
-from pixeltier.service.api.tensors import JSON_OVERHEAD, InferRequest, TensorError, stacked
+from pixeltier.service.api.tensors import InferRequest, TensorError, body_limit, stacked
 from pixeltier.service.problems import Problem, ProblemError
 from pixeltier.service.task_specs.registry import SPECS, AnyTaskSpec
 from pixeltier.service.task_specs.spec import importance_tensor
@@ -126,7 +126,7 @@ async def _infer(
     request: Request, admission: Admission, spec: AnyTaskSpec, header_length: str | None
 ) -> Response:
     context = admission.context
-    limit = context.settings.max_body_bytes * 4 // 3 + JSON_OVERHEAD
+    limit = body_limit(context.settings.max_body_bytes)
     body = await Inference(admission, spec, defaults(spec)).in_time(read_bytes(request, limit))
     if len(body) > OFF_LOOP_BYTES:
         asked, images = await asyncio.to_thread(tensors.parse, body, header_length)
