@@ -182,10 +182,10 @@ class Backend(ABC):
 
 
 class CpuBackend(Backend):
-    """The processor. `isa`: another instruction set than the best one."""
+    """The processor, by its best instruction set."""
 
-    def __init__(self, dtype: torch.dtype, isa: str | None = None) -> None:
-        super().__init__(dtype, torch.device("cpu"), isa, tiles=ops.has_winograd(dtype, isa))
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__(dtype, torch.device("cpu"), isa=None, tiles=ops.has_winograd(dtype))
 
     def active(self, scores: Tensor, thresholds: Tensor, keep_best: bool = False) -> ActiveCells:
         """See Backend."""

@@ -11,7 +11,7 @@ TOKEN_VARIABLE = "PIXELTIER_ADMIN_TOKEN"  # noqa: S105  (a name, not a token)
 TOKEN_FILE_VARIABLE = "PIXELTIER_ADMIN_TOKEN_FILE"  # noqa: S105
 
 
-class Desk:
+class AdminClient:
     """Calls of the admin API; problems become CommandErrors."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -29,7 +29,7 @@ class Desk:
             raise CommandError(f"{what}: {error.detail}") from error
         self._timeout_s: float = options.timeout
 
-    def __enter__(self) -> "Desk":
+    def __enter__(self) -> "AdminClient":
         return self
 
     def __exit__(self, *_: object) -> None:

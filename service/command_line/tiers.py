@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pixeltier.service.command_line.admin_client import TOKEN_FILE_VARIABLE, Desk
+from pixeltier.service.command_line.admin_client import TOKEN_FILE_VARIABLE, AdminClient
 from pixeltier.service.command_line.messages import CommandError
 from pixeltier.service.command_line.tier_changes import TASKS, proposal_of
 from pixeltier.service.command_line.tier_tables import (
@@ -86,7 +86,7 @@ def _or_explain(run: Callable[[argparse.Namespace], int], options: argparse.Name
 
 
 def _show(options: argparse.Namespace) -> int:
-    with Desk(options) as desk:
+    with AdminClient(options) as desk:
         found = desk.call("GET", "/admin/v1/tiers")
     if options.json:
         return print_json(found)
@@ -100,7 +100,7 @@ def _set(options: argparse.Namespace) -> int:
     if not options.reason.strip():
         raise CommandError("say why: --reason 'fewer machines at night'; it stands in the history")
     proposal = proposal_of(options)
-    with Desk(options) as desk:
+    with AdminClient(options) as desk:
         before = desk.call("GET", "/admin/v1/tiers")
         predicted = desk.call("POST", "/admin/v1/tiers:dry-run", proposal)
         if not predicted["changes"]:
@@ -121,7 +121,7 @@ def _set(options: argparse.Namespace) -> int:
 
 def _dry_run(options: argparse.Namespace) -> int:
     proposal = proposal_of(options, needed=False)
-    with Desk(options) as desk:
+    with AdminClient(options) as desk:
         predicted = desk.call("POST", "/admin/v1/tiers:dry-run", proposal)
     if options.json:
         return print_json(predicted)
@@ -130,7 +130,7 @@ def _dry_run(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    with Desk(options) as desk:
+    with AdminClient(options) as desk:
         found = desk.call("GET", f"/admin/v1/audit?limit={options.limit}")
     if options.json:
         return print_json(found)
@@ -143,7 +143,7 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    with Desk(options) as desk:
+    with AdminClient(options) as desk:
         before = desk.call("GET", "/admin/v1/tiers")
         body = {"version": options.version, "reason": options.reason or None}
         wanted = {name: value for name, value in body.items() if value is not None}
