@@ -1,7 +1,7 @@
 """What a worker runs: images in, results and their costs out."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -214,7 +214,12 @@ class SuperResolver:
 
     @torch.inference_mode()
     def upscale_within(
-        self, image: Pixels, threshold: float, limits: CostLimits, importance: Floats | None = None
+        self,
+        image: Pixels,
+        threshold: float,
+        limits: CostLimits,
+        importance: Floats | None = None,
+        advance: Callable[[int, int], None] | None = None,
     ) -> SuperResolution | Infeasible:
         """As `upscale`, with a budget: the threshold is raised as far as it needs, the same for all crops.
 
@@ -224,8 +229,10 @@ class SuperResolver:
         Args:
             importance: a map to use in place of the network's own, float32 [ceil(h / window), ceil(w / window)]; its
                 MACs count all the same.
+            advance: called before and after each tile with the tiles done and all tiles; what it raises ends the call.
         """
-        return _Upscaling(self._network, self._calibrate, image, importance).run(threshold, limits)
+        upscaling = _Upscaling(self._network, self._calibrate, image, importance, advance)
+        return upscaling.run(threshold, limits)
 
 
 @dataclass(slots=True)
@@ -247,8 +254,11 @@ class _Upscaling:
         calibrate: Calibration,
         image: Pixels,
         importance: Floats | None = None,
+        advance: Callable[[int, int], None] | None = None,
     ) -> None:
         self._importance = importance
+        self._tell = advance
+        self._done = 0
         self._network = network
         self._calibrate = calibrate
         self._image = image
@@ -313,6 +323,8 @@ class _Upscaling:
             curve += budgets.curve(mapped.count)
             mapped.answer = None
             self._infer_s += time.perf_counter() - start
+            self._done += 1
+            self._advance()
         return SuperResolution(
             threshold=threshold,
             macs_dense=self._dense,
@@ -326,7 +338,12 @@ class _Upscaling:
             image=image,
         )
 
+    def _advance(self) -> None:
+        if self._tell is not None:
+            self._tell(self._done, len(self._tiles))
+
     def _map(self, tile: Tile) -> _TileMap:
+        self._advance()
         start = time.perf_counter()
         answer = self._network.base(self._pixels(tile))
         if self._importance is None:

@@ -19,6 +19,7 @@ from pixeltier.service.connection.answers import Classification, Cost, Predictio
 from pixeltier.service.connection.deadline import Attempts
 from pixeltier.service.connection.errors import PixeltierError
 from pixeltier.service.connection.exchange import Connection
+from pixeltier.service.connection.jobs import PREFER, Following, Progress
 
 __all__ = [
     "DEFAULT_URL",
@@ -31,6 +32,7 @@ __all__ = [
     "Image",
     "PixeltierError",
     "Prediction",
+    "Progress",
     "UpscaleOptions",
     "Upscaled",
 ]
@@ -116,6 +118,22 @@ class _Base:
         response = await self._connection.ask("POST", route, attempts, headers, content=body, params=query)
         return answers.checked(response)
 
+    async def _upscale(
+        self,
+        image: Image,
+        following: Following,
+        attempts: Attempts,
+        parameters: dict[str, Any],
+        trace: dict[str, str],
+    ) -> Upscaled:
+        """Enlarge, by a job where it takes longer; whoever stops waiting has `following` abandon it."""
+        body = (await asyncio.to_thread(_file, image))[1]
+        first = await self._post("/v1/super-resolve", body, attempts, parameters, {"Prefer": PREFER, **trace})
+        return answers.upscaled(await following.result(first))
+
+    def _following(self, attempts: Attempts, progress: Progress) -> Following:
+        return Following(self._connection, attempts, progress)
+
     async def _post_many(
         self, route: str, images: Sequence[Image], parameters: dict[str, Any], trace: dict[str, str]
     ) -> httpx.Response:
@@ -179,9 +197,24 @@ class Client(_Base):
         """Name what an image shows, at a tier or threshold, within a budget (see docs/api.md)."""
         return answers.classification(self._blocking_post("/v1/classify", image, **options))
 
-    def upscale(self, image: Image, **options: Unpack[UpscaleOptions]) -> Upscaled:
-        """Enlarge an image up to four times, at a tier or threshold, within a budget (see docs/api.md)."""
-        return answers.upscaled(self._blocking_post("/v1/super-resolve", image, **options))
+    def upscale(
+        self, image: Image, *, progress: Progress | None = None, **options: Unpack[UpscaleOptions]
+    ) -> Upscaled:
+        """Enlarge an image up to four times, at a tier or threshold, within a budget (see docs/api.md).
+
+        `progress` is told the tiles done, and all, of an image that takes longer than a second, in another thread.
+        """
+        if progress is None:
+            return answers.upscaled(self._blocking_post("/v1/super-resolve", image, **options))
+        attempts = self._attempts()
+        following = self._following(attempts, progress)
+        try:
+            return background_loop.run(
+                self._upscale(image, following, attempts, {**options}, _trace_headers())
+            )
+        except BaseException:
+            background_loop.run(following.abandon())
+            raise
 
     def classify_many(
         self, images: Sequence[Image], **options: Unpack[ClassifyOptions]
@@ -237,9 +270,22 @@ class AsyncClient(_Base):
         """Name what an image shows, at a tier or threshold, within a budget (see docs/api.md)."""
         return answers.classification(await self._send("/v1/classify", image, **options))
 
-    async def upscale(self, image: Image, **options: Unpack[UpscaleOptions]) -> Upscaled:
-        """Enlarge an image up to four times, at a tier or threshold, within a budget (see docs/api.md)."""
-        return answers.upscaled(await self._send("/v1/super-resolve", image, **options))
+    async def upscale(
+        self, image: Image, *, progress: Progress | None = None, **options: Unpack[UpscaleOptions]
+    ) -> Upscaled:
+        """Enlarge an image up to four times, at a tier or threshold, within a budget (see docs/api.md).
+
+        `progress` is told the tiles done, and all, of an image that takes longer than a second.
+        """
+        if progress is None:
+            return answers.upscaled(await self._send("/v1/super-resolve", image, **options))
+        attempts = self._attempts()
+        following = self._following(attempts, progress)
+        try:
+            return await self._upscale(image, following, attempts, {**options}, _trace_headers())
+        except BaseException:
+            await following.abandon()
+            raise
 
     async def classify_many(
         self, images: Sequence[Image], **options: Unpack[ClassifyOptions]

@@ -97,6 +97,21 @@ class Problem(Enum):
         "The change could not be stored",
         "Nothing changed. See that the state directory has room and can be written; the log has the cause.",
     )
+    JOB_LOST = Kind(
+        "job-lost", 410, "The job is not here", "Send the image again; jobs do not survive a restart."
+    )
+    JOB_UNFINISHED = Kind(
+        "job-unfinished",
+        409,
+        "The job is not over",
+        "Ask again after Retry-After seconds, or follow its events.",
+    )
+    RESULT_NOT_STORED = Kind(
+        "result-not-stored",
+        507,
+        "The result could not be kept",
+        "Ask without Prefer: respond-async; the operator sees the cause in the log.",
+    )
     NOT_FOUND = Kind("not-found", 404, "There is nothing here", "See {root}/docs for the routes.")
     METHOD_NOT_ALLOWED = Kind(
         "method-not-allowed", 405, "The method is not allowed", "Use a method named in Allow."
@@ -114,7 +129,7 @@ class Problem(Enum):
         "http-method-unknown",
         501,
         "There is no such method",
-        "Use GET, HEAD, POST, PUT or PATCH, in capitals.",
+        "Use GET, HEAD, POST, PUT, PATCH or DELETE, in capitals.",
     )
     VERSION_UNSUPPORTED = Kind(
         "http-version-unsupported", 505, "The HTTP version is not supported", "Use HTTP/1.1."
@@ -150,7 +165,7 @@ class Problem(Enum):
 
 _BY_TYPE = {problem.kind.type: problem for problem in Problem}
 
-OUTCOMES = ("ok", *(type_ for type_ in _BY_TYPE if not type_.startswith(("config-", "http-"))))
+OUTCOMES = ("ok", *(type_ for type_ in _BY_TYPE if not type_.startswith(("config-", "http-", "job-"))))
 """Every value of the `outcome` label: what an inference request can end in."""
 
 

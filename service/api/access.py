@@ -168,6 +168,18 @@ class Access:
         finally:
             visit.end()
 
+    def owner(self, request: Request) -> str | None:
+        """The name of the key that a request comes with; None where it needs none.
+
+        Raises:
+            ProblemError: unauthorized.
+        """
+        if self._file is None:
+            return None
+        name, limits = self._identify(request, self._file)
+        record_of(request).client = name
+        return name if isinstance(limits, Key) else None
+
     def _identify(self, request: Request, file: AccessFile) -> tuple[str, ClientLimits]:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and token:

@@ -28,6 +28,7 @@ from pixeltier.service.api.routes import (
     docs,
     health,
     inference,
+    jobs,
     metrics,
     models,
     open_inference,
@@ -42,6 +43,7 @@ from pixeltier.service.telemetry.record import EXPOSED_HEADERS, record_of
 
 ROUTERS = (
     inference.router,
+    jobs.router,
     tiers.router,
     models.router,
     health.router,
@@ -69,6 +71,7 @@ def create_app(context: AppContext) -> FastAPI:
             yield
         finally:
             await context.desk.stop()
+            await context.jobs.stop()
             await context.pool.stop(context.settings.drain_timeout_s)
             if context.tracer is not None:  # the last spans are sent; the exporter blocks
                 await asyncio.to_thread(context.tracer.close)
@@ -80,6 +83,7 @@ def create_app(context: AppContext) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=[
             {"name": "inference"},
+            {"name": "jobs"},
             {"name": "catalogue"},
             {"name": "health"},
             {"name": "open inference"},
@@ -106,6 +110,7 @@ def create_app(context: AppContext) -> FastAPI:
     context.metrics.set_routes(openapi.documented_statuses(app))
     context.metrics.watch(context.pool)
     context.metrics.watch_brownout(lambda: context.desk.level.value)
+    context.metrics.watch_jobs(context.jobs.report)
     context.tiers.observe(context.metrics)
     return app
 
@@ -115,7 +120,7 @@ def _add_middleware(app: FastAPI, context: AppContext) -> None:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(context.settings.cors_origins),
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
         expose_headers=list(EXPOSED_HEADERS),
         max_age=600,

@@ -10,6 +10,7 @@ from pixeltier.service.api.access import Access
 from pixeltier.service.api.admin_tokens import AdminTokens
 from pixeltier.service.catalogue import Catalogue
 from pixeltier.service.configuration.settings import Settings
+from pixeltier.service.jobs.store import JobStore
 from pixeltier.service.operations.desk import Desk
 from pixeltier.service.telemetry.metrics import Metrics
 from pixeltier.service.telemetry.tracing import Tracer
@@ -29,6 +30,7 @@ class AppContext:
     access: Access
     desk: Desk
     admin: AdminTokens
+    jobs: JobStore
     tracer: Tracer | None = None
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -24,6 +24,7 @@ from pixeltier.service.tasks import CUSTOM_TIER, NO_TIER
 from pixeltier.service.telemetry.record import RequestRecord, Sample
 from pixeltier.service.work import pool
 from pixeltier.service.work.messages import (
+    Cancelled,
     CompareAnswer,
     Failed,
     Job,
@@ -60,6 +61,16 @@ class Admission:
         return replace(self, record=self.record.of_image())
 
 
+class Watcher(Protocol):
+    """Who hears how far an image has come."""
+
+    def dispatched(self) -> None:
+        """It goes to a worker."""
+
+    def progressed(self, done: int, total: int) -> None:
+        """So many of its tiles are done."""
+
+
 class Inference:
     """A request for one image. Resolved at admission, and again when its job goes to a worker.
 
@@ -75,13 +86,15 @@ class Inference:
         self._client = admission.visit.limits
         self._body = b""
         self._bound: tuple[Job, str] | None = None
+        self._watcher: Watcher | None = None
         self.record.task = spec.task
 
     @property
     def deadline(self) -> float:
         """When the answer becomes worthless, by the monotonic clock."""
         settings = self._context.settings
-        timeout_ms = min(self.options.timeout_ms or settings.default_timeout_ms, settings.max_timeout_ms)
+        usual_ms = settings.default_timeout_ms if self._watcher is None else settings.max_timeout_ms
+        timeout_ms = min(self.options.timeout_ms or usual_ms, settings.max_timeout_ms)
         return self.record.started + timeout_ms / 1000.0
 
     def check(self) -> None:
@@ -105,14 +118,30 @@ class Inference:
                 headers={"Connection": "close"},
             ) from None
 
-    async def run(self, image: bytes) -> RequestAnswer:
-        """Have the image computed.
+    def answer_bytes_most(self, image: bytes) -> int:
+        """What the answer to an image may take.
+
+        Raises:
+            ProblemError: this is no image that can be taken.
+        """
+        most = self.spec.max_pixels(self._context.settings)
+        return self.spec.answer_bytes_most(_check_header(image, most) or most)
+
+    def detach(self) -> RequestRecord:
+        """Go on with a record of one's own: the request is answered before its image is."""
+        own = replace(self.record)
+        self.record.deferred = True
+        self.record = own
+        return own
+
+    async def run(self, image: bytes, watcher: Watcher | None = None) -> RequestAnswer:
+        """Have the image computed; a `watcher` hears of it meanwhile, and has more time.
 
         Raises:
             ProblemError: whatever went wrong.
         """
         context, record, options = self._context, self.record, self.options
-        self._body = image
+        self._body, self._watcher = image, watcher
         pixels = _check_header(image, self.spec.max_pixels(context.settings))
         job, tier = self._bind()
         check_tier(self._client, record.tier)
@@ -125,7 +154,8 @@ class Inference:
             urgency=max(self._client.urgency, options.urgency),
             pixels=pixels,
             max_latency_ms=options.max_latency_ms,
-            at_dispatch=self._bind,
+            progress=None if watcher is None else watcher.progressed,
+            at_dispatch=self._dispatch,
             began=record.started,
         )
         try:
@@ -134,6 +164,7 @@ class Inference:
             if error.problem is Problem.OVERLOADED:
                 context.desk.refused()
             raise
+        record = self.record  # another one where the request was answered meanwhile
         record.queue_ms, record.worker_ms, record.answered = done.queue_ms, done.worker_ms, time.monotonic()
         record.predicted_worker_ms = done.predicted_ms
         answer = _answer(done, record, options)
@@ -141,6 +172,11 @@ class Inference:
         if candidate is not None:
             record.sample = Sample(self.spec.task, image, answer.work.threshold, candidate, pixels)
         return answer
+
+    def _dispatch(self) -> tuple[Job, str]:
+        if self._watcher is not None:
+            self._watcher.dispatched()
+        return self._bind()
 
     def _bind(self) -> tuple[Job, str]:
         """The job and the tier that answers it; notes both in the record.
@@ -331,8 +367,8 @@ def _answer(done: pool.Done, record: RequestRecord, options: Options) -> Request
         raise ProblemError(
             Problem.INTERNAL, "the model failed on this image; the log has it under this request_id"
         )
-    if isinstance(answer, CompareAnswer):
-        raise TypeError("a request's job was answered with a comparison")
+    if isinstance(answer, CompareAnswer | Cancelled):
+        raise TypeError(f"a request's job was answered with {type(answer).__name__}")
     record.work = answer.work
     record.threshold = answer.work.threshold
     return answer

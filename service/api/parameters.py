@@ -100,6 +100,13 @@ class Headers(BaseModel):
     x_request_id: Annotated[
         str | None, Field(description="Taken over if it matches ^[A-Za-z0-9_-]{1,64}$, else replaced.")
     ] = None
+    prefer: Annotated[
+        str | None,
+        Field(
+            description="RFC 7240; `respond-async` takes 202 for an answer, `wait=5` after so many seconds.",
+            examples=["respond-async, wait=1"],
+        ),
+    ] = None
     priority: Annotated[
         str | None, Field(description="RFC 9218; `u=4` to `u=7` let others go first.", examples=["u=5"])
     ] = None
@@ -161,7 +168,7 @@ def read(request: Request, spec: AnyTaskSpec) -> Given:
     )
 
 
-_LISTS = frozenset({"priority"})
+_LISTS = frozenset({"prefer", "priority"})
 """Headers whose lines make one list (RFC 9110, 5.3)."""
 
 _FIRST_COUNTS = frozenset({"x-request-id"})

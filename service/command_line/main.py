@@ -11,7 +11,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,26 @@ def _progress(files: Sequence[Path]) -> Any:
     return tqdm(files, unit="image", disable=len(files) < 2 or not sys.stderr.isatty())
 
 
+@contextlib.contextmanager
+def _tiles_bar(file: Path) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar over the tiles of one image, where somebody sees it; it comes up with the first news of them."""
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0
+    bars: list[Any] = []
+
+    def progress(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(total=total, desc=one_line(file.name), unit="tile", leave=False))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield progress if sys.stderr.isatty() else None
+    finally:
+        for bar in bars:
+            bar.close()
+
+
 def _classify(options: argparse.Namespace) -> int:
     import dataclasses
     import json
@@ -294,7 +314,10 @@ def _upscale(options: argparse.Namespace) -> int:
     with _client(options) as client:
         for file, target in zip(_progress(options.files), targets, strict=True):
             try:
-                answer = client.upscale(file, **_quality(options), **_shown_as(options, format_))
+                with _tiles_bar(file) as progress:
+                    answer = client.upscale(
+                        file, progress=progress, **_quality(options), **_shown_as(options, format_)
+                    )
             except (PixeltierError, OSError) as error:
                 failed += 1
                 _complain_of(file, error)

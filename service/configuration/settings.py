@@ -186,6 +186,18 @@ class Settings(BaseSettings):
     )
     sr_max_output_pixels: int = Field(2**26, ge=16, description="Largest image super-resolution may produce.")
 
+    jobs_limit: int = Field(256, ge=1, le=10_000, description="Asynchronous jobs that are held at once.")
+    jobs_max_bytes: int = Field(
+        2**30,
+        ge=0,
+        description="Space for results of asynchronous jobs; 0: Prefer: respond-async is not heeded.",
+    )
+    jobs_keep_s: int = Field(600, ge=1, le=86_400, description="How long a result is kept.")
+    jobs_dir: Path | None = Field(
+        None,
+        description="Directory on whose disk results are kept, in files without a name; TMPDIR if unset.",
+    )
+
     api_keys_file: Path | None = Field(
         None, description="Hashed API keys with their limits (TOML); open if unset."
     )
@@ -238,6 +250,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "sr_max_output_pixels is below 16 * sr_max_pixels: accepted images could not be answered"
             )
+        if self.jobs_dir is not None and not self.jobs_dir.is_dir():
+            raise ValueError(f"jobs_dir: there is no directory {self.jobs_dir}")
         for name in ("tiers_file", "api_keys_file", "admin_token_file"):
             path: Path | None = getattr(self, name)
             if path is not None and not path.is_file():

@@ -79,7 +79,7 @@ def upscaled(response: httpx.Response) -> Upscaled:
     """Read an answer of /v1/super-resolve; raises PixeltierError."""
     media_type = checked(response).headers.get("Content-Type", "")
     if not media_type.startswith("image/"):
-        raise _unexpected(response)
+        raise unexpected(response)
     return Upscaled(
         response.content, media_type, _cost(response), response.headers.get("X-Quality-Of-Input", "")
     )
@@ -94,7 +94,7 @@ def parts(response: httpx.Response) -> list[httpx.Response]:
     message["Content-Type"] = checked(response).headers.get("Content-Type", "")
     boundary = message.get_boundary()
     if message.get_content_type() != MIXED or not boundary:
-        raise _unexpected(response)
+        raise unexpected(response)
     shared = {name: response.headers[name] for name in _SHARED if name in response.headers}
     found = []
     with _expected(response):
@@ -126,7 +126,7 @@ def outcomes(
 def check_ready(response: httpx.Response) -> None:
     """Read an answer of /readyz; raises PixeltierError, `not-ready` where the service says so."""
     if json_object(response).get("status") != "ready":
-        raise _unexpected(response)
+        raise unexpected(response)
 
 
 def json_object(response: httpx.Response) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def json_object(response: httpx.Response) -> dict[str, Any]:
     with _expected(checked(response)):
         document = response.json()
     if not isinstance(document, dict):
-        raise _unexpected(response)
+        raise unexpected(response)
     return document
 
 
@@ -166,7 +166,8 @@ def _failure(response: httpx.Response) -> str:
     return f"{response.status_code} {response.reason_phrase} without a problem document: not from Pixeltier"
 
 
-def _unexpected(response: httpx.Response) -> PixeltierError:
+def unexpected(response: httpx.Response) -> PixeltierError:
+    """What to raise where an answer is not one of the service's."""
     kind = response.headers.get("Content-Type", "") or "no Content-Type"
     url = response.request.url.copy_with(userinfo=b"")
     detail = f"{kind[:100]} at {url} is not an answer of Pixeltier; is it another service, or a proxy's page?"
@@ -179,7 +180,7 @@ def _expected(response: httpx.Response) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise _unexpected(response) from error
+        raise unexpected(response) from error
 
 
 def _cost(response: httpx.Response) -> Cost:

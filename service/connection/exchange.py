@@ -6,6 +6,8 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -81,10 +83,22 @@ class Connection:
 
     async def send(self, method: str, path: str, attempts: Attempts, **request: Any) -> httpx.Response:
         """One exchange, connecting, sending and reading to the end included, within what is left of the time."""
+        async with self._in_time(attempts):
+            return await self._http.request(method, path, **request)
+
+    @asynccontextmanager
+    async def stream(self, method: str, path: str, attempts: Attempts) -> AsyncIterator[httpx.Response]:
+        """The same, read while it comes."""
+        async with self._in_time(attempts), self._http.stream(method, path) as response:
+            yield response
+
+    @asynccontextmanager
+    async def _in_time(self, attempts: Attempts) -> AsyncIterator[None]:
+        """What goes wrong inside, as a PixeltierError; so is that it takes longer than there is time."""
         scope = asyncio.timeout(max(0.001, attempts.left_s))
         try:
             async with scope:
-                return await self._http.request(method, path, **request)
+                yield
         except TimeoutError as error:
             if not scope.expired():
                 raise self._unreachable(error) from error

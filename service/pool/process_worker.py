@@ -14,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
-from pixeltier.service.work.messages import Answer, Job, Ready
+from pixeltier.service.work.messages import Answer, Cancel, Job, Progress, Ready
 from pixeltier.service.work.pool import NotStartedError, WorkerDiedError
 from pixeltier.service.worker import frames, startup
 
@@ -33,6 +33,7 @@ class ProcessWorker:
         self._process: SpawnProcess | None = None
         self._pipe: _Pipe | None = None
         self._callback: Callable[[], None] | None = None
+        self._progress: Callable[[int, int], None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -57,7 +58,9 @@ class ProcessWorker:
             theirs.close()
         self._process = process
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_unix_connection(lambda: _Pipe(self._lost), sock=ours)
+        _, protocol = await loop.create_unix_connection(
+            lambda: _Pipe(self._lost, self._progressed), sock=ours
+        )
         self._pipe = protocol
         try:
             (first,) = await protocol.next_frame()
@@ -74,9 +77,16 @@ class ProcessWorker:
         """Send the jobs through the pipe."""
         if self._pipe is None:
             raise WorkerDiedError
-        answer = self._pipe.next_frame()
-        self._pipe.send(frames.pack(jobs))
-        return cast("asyncio.Future[list[Answer]]", answer)
+        return cast("asyncio.Future[list[Answer]]", self._pipe.exchange(jobs))
+
+    def cancel(self, answer: asyncio.Future[list[Answer]]) -> None:
+        """Tell the worker, which looks between two tiles."""
+        if self._pipe is not None:
+            self._pipe.cancel(answer)
+
+    def on_progress(self, callback: Callable[[int, int], None]) -> None:
+        """Remember whom to tell."""
+        self._progress = callback
 
     def on_death(self, callback: Callable[[], None]) -> None:
         """Remember whom to tell."""
@@ -115,6 +125,10 @@ class ProcessWorker:
         if pipe is self._pipe and self._callback is not None:
             self._callback()
 
+    def _progressed(self, progress: Progress) -> None:
+        if self._progress is not None:
+            self._progress(progress.done, progress.total)
+
 
 def _how_it_ended(status: int | None) -> str:
     """What the exit status of a worker that said nothing tells; None: it has hung up and still runs."""
@@ -141,10 +155,12 @@ def _seen(future: asyncio.Future[Any]) -> None:
 
 
 class _Pipe(asyncio.BufferedProtocol):
-    """Frames from the worker, in the order of the jobs; each resolves the future that waits longest."""
+    """Frames from the worker, in the order of the jobs; each but a progress resolves the future that waits longest."""
 
-    def __init__(self, lost: Callable[["_Pipe"], None]) -> None:
+    def __init__(self, lost: Callable[["_Pipe"], None], progressed: Callable[[Progress], None]) -> None:
         self._lost = lost
+        self._progressed = progressed
+        self._exchanges = 0
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[list[Any]]] = deque()
         self._transport: asyncio.Transport | None = None
@@ -165,7 +181,20 @@ class _Pipe(asyncio.BufferedProtocol):
             self._waiting.append(future)
         return future
 
-    def send(self, buffers: list[frames.Buffer]) -> None:
+    def exchange(self, jobs: tuple[Job, ...]) -> asyncio.Future[list[Any]]:
+        """Send jobs; their answers are the next frame that nobody waits for yet."""
+        answer = self.next_frame()
+        self._exchanges += 1
+        self._send(frames.pack(jobs))
+        return answer
+
+    def cancel(self, answer: asyncio.Future[list[Any]]) -> None:
+        """Tell the worker that nobody waits for this answer, unless it has come."""
+        if answer in self._waiting:
+            behind = len(self._waiting) - self._waiting.index(answer) - 1
+            self._send(frames.pack([Cancel(self._exchanges - behind)]))
+
+    def _send(self, buffers: list[frames.Buffer]) -> None:
         """Send a frame; what the socket does not take at once follows as it does."""
         if self._transport is not None and not self._gone:
             for buffer in buffers:
@@ -231,10 +260,14 @@ class _Pipe(asyncio.BufferedProtocol):
         pickled, *bodies = self._parts
         total = sum(self._sizes)
         self._begin()
-        future = self._waiting.popleft()
         if total < OFF_LOOP_BYTES:
-            _resolve(future, frames.unpack(pickled, bodies))
+            items = frames.unpack(pickled, bodies)
+            if isinstance(items[0], Progress):
+                self._progressed(items[0])
+            else:
+                _resolve(self._waiting.popleft(), items)
             return
+        future = self._waiting.popleft()
         unpacking = self._loop.run_in_executor(None, frames.unpack, pickled, bodies)
         unpacking.add_done_callback(lambda done: _resolve(future, done.result()))
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from pixeltier.service.pool.estimate import UNKNOWN_PIXELS, Estimator
 from pixeltier.service.pool.latency import LatencyModel
@@ -13,7 +14,14 @@ from pixeltier.service.pool.queue import AdmissionQueue, Entry
 from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.resident_memory import resident_bytes
-from pixeltier.service.work.messages import Answer, ClassifyAnswer, CompareJob, Job, SuperResolveAnswer
+from pixeltier.service.work.messages import (
+    Answer,
+    Cancelled,
+    ClassifyAnswer,
+    CompareJob,
+    Job,
+    SuperResolveAnswer,
+)
 from pixeltier.service.work.pool import (
     DeadlineExceededError,
     Done,
@@ -55,6 +63,8 @@ class Scheduler:
         self._estimator = Estimator()
         self._latency = LatencyModel()
         self._ahead: asyncio.TimerHandle | None = None
+        for worker in workers:
+            worker.handle.on_progress(partial(_progressed, worker))
 
     @property
     def queue_depth(self) -> int:
@@ -97,8 +107,12 @@ class Scheduler:
         return entry
 
     def discard(self, entry: Entry) -> None:
-        """Free the place of a job that nobody waits for any more."""
+        """Free the place of a job that nobody waits for any more; a worker that has it may give it up."""
         self._queue.discard(entry)
+        for worker in self._workers:
+            for batch in worker.batches:
+                if entry in batch.entries and all(one.future.done() for one in batch.entries):
+                    worker.handle.cancel(batch.future)
 
     def take_rest(self) -> list[Entry]:
         """Empty the queue."""
@@ -150,7 +164,8 @@ class Scheduler:
             answers = batch.future.result()
             predicted_ms = self._predict(batch, answers, took_ms)
             for entry, answer in zip(batch.entries, answers, strict=True):
-                self._estimator.learn(entry.request, took_ms / len(batch.entries))
+                if not isinstance(answer, Cancelled):
+                    self._estimator.learn(entry.request, took_ms / len(batch.entries))
                 if not entry.future.done():
                     queue_ms = (batch.started - entry.enqueued) * 1000.0
                     entry.future.set_result(Done(answer, queue_ms, took_ms, predicted_ms))
@@ -315,6 +330,13 @@ class Scheduler:
     def _too_big(self, worker: PooledWorker) -> bool:
         limit = self._limits.slot_memory_bytes
         return bool(limit and worker.handle.pid and resident_bytes(worker.handle.pid) > limit)
+
+
+def _progressed(worker: PooledWorker, done: int, total: int) -> None:
+    """Pass on what a worker says of the job at work."""
+    for entry in worker.batches[0].entries if worker.batches else ():
+        if entry.request.progress is not None and not entry.future.done():
+            entry.request.progress(done, total)
 
 
 def _may_share(first: Entry, entry: Entry) -> bool:

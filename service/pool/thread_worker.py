@@ -1,12 +1,14 @@
 """A worker that is a thread of this process: for tests, and for containers too small for a second process."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pixeltier.service.work.messages import Answer, Job, Ready
 from pixeltier.service.work.pool import WorkerDiedError
 from pixeltier.service.worker import startup
+from pixeltier.service.worker.progress import JobCancelledError
 
 
 class ThreadWorker:
@@ -17,6 +19,8 @@ class ThreadWorker:
         self._spec = spec
         self._executor: ThreadPoolExecutor | None = None
         self._runner: startup.JobRunner | None = None
+        self._given_up: dict[asyncio.Future[list[Answer]], threading.Event] = {}
+        self._progress: Callable[[int, int], None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -35,7 +39,27 @@ class ThreadWorker:
         """Run the jobs in the thread."""
         if self._executor is None or self._runner is None:
             raise WorkerDiedError
-        return asyncio.get_running_loop().run_in_executor(self._executor, self._runner.execute, jobs)
+        loop, given_up = asyncio.get_running_loop(), threading.Event()
+
+        def advance(done: int, total: int) -> None:
+            if given_up.is_set():
+                raise JobCancelledError
+            if total > 1 and self._progress is not None:
+                loop.call_soon_threadsafe(self._progress, done, total)
+
+        answer = loop.run_in_executor(self._executor, self._runner.execute, jobs, advance)
+        self._given_up[answer] = given_up
+        answer.add_done_callback(self._given_up.pop)
+        return answer
+
+    def cancel(self, answer: asyncio.Future[list[Answer]]) -> None:
+        """Tell the thread, which looks between two tiles."""
+        if answer in self._given_up:
+            self._given_up[answer].set()
+
+    def on_progress(self, callback: Callable[[int, int], None]) -> None:
+        """Remember whom to tell."""
+        self._progress = callback
 
     def on_death(self, callback: Callable[[], None]) -> None:
         """A thread does not die alone: nothing to hear."""

@@ -69,7 +69,8 @@ class Front:
     """The application on a replica. Its pool's workers reach any worker replica."""
 
     def __init__(self, handle: Any, values: dict[str, Any], workers: int) -> None:
-        chosen = Settings(**values)
+        # Another front may be asked for a job than the one that has it.
+        chosen = Settings(**values | {"jobs_max_bytes": 0})
         logs.configure(chosen.log_format, chosen.log_level)
         keeper = open_keeper(None if chosen.state_dir is None else str(chosen.state_dir))
         versions = SharedVersions(keeper)

@@ -67,6 +67,12 @@ class ServeWorker:
     def on_death(self, callback: Callable[[], None]) -> None:
         """A replica's death shows in the calls to it: there is nothing else to hear."""
 
+    def on_progress(self, callback: Callable[[int, int], None]) -> None:
+        """A call to a replica has one answer: nothing is heard before it."""
+
+    def cancel(self, answer: asyncio.Future[list[Answer]]) -> None:
+        """A replica finishes what it has begun."""
+
     def kill(self) -> None:
         """Give up what is under way; the replica belongs to Ray Serve and goes on."""
         for answer in list(self._under_way):

@@ -22,7 +22,7 @@ MAX_HEAD_BYTES = 64 * 1024
 
 VERSIONS = frozenset({"1.0", "1.1"})
 
-METHODS = "GET, HEAD, POST, PUT, PATCH, OPTIONS"
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 LINGER_S = 1.0
 """How long what a refused client still sends is read and thrown away."""

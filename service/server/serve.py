@@ -19,6 +19,7 @@ from pixeltier.service.api.app import create_app
 from pixeltier.service.api.context import AppContext
 from pixeltier.service.configuration.settings import ConfigurationError, Settings, ignored_variables
 from pixeltier.service.grpc_server.listening import GrpcPort, check_installed, open_port
+from pixeltier.service.jobs.store import JobLimits, JobStore
 from pixeltier.service.operations.desk import open_desk
 from pixeltier.service.pool.wiring import open_pool
 from pixeltier.service.server import process_limits
@@ -61,7 +62,10 @@ def assemble(
     tracer = open_tracer(settings.tracing)
     desk = open_desk(settings, tiers, pool, metrics)
     tokens = AdminTokens(settings.admin_token_file)
-    return create_app(AppContext(settings, tiers, models, pool, metrics, keys, desk, tokens, tracer))
+    jobs = JobStore(
+        JobLimits(settings.jobs_limit, settings.jobs_max_bytes, settings.jobs_keep_s, settings.jobs_dir)
+    )
+    return create_app(AppContext(settings, tiers, models, pool, metrics, keys, desk, tokens, jobs, tracer))
 
 
 class Server(uvicorn.Server):
@@ -74,11 +78,13 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         pool: Pool,
+        jobs: JobStore,
         settings: Settings,
         reload: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
         self._pool = pool
+        self._jobs = jobs
         self._reload = reload
         self._settings = settings
         self._grpc: GrpcPort | None = None
@@ -111,7 +117,11 @@ class Server(uvicorn.Server):
         signals.install(self._reload, lambda number: self.handle_exit(number, None))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close both ports; what is begun is finished, by either protocol, before the pool is stopped."""
+        """Close both ports; what is begun is finished, by either protocol, before the pool is stopped.
+
+        Jobs are not: nobody could fetch their results, and who follows their events would hold up the end.
+        """
+        await self._jobs.stop()
         if self._grpc is None:
             await super().shutdown(sockets)
             return
@@ -187,7 +197,7 @@ def serve(settings: Settings) -> None:
     context: AppContext = app.state.context
     reload = context.desk.reload if settings.tiers_file is not None else None
     with listening_sockets(settings) as sockets:
-        Server(uvicorn_config(app, settings), context.pool, settings, reload).run(sockets)
+        Server(uvicorn_config(app, settings), context.pool, context.jobs, settings, reload).run(sockets)
     signals.ignore()
     if context.pool.start_failure is not None:
         raise StartError(context.pool.start_failure)

@@ -108,6 +108,10 @@ class TaskSpec(ABC, Generic[Parameters, Answer]):
         """What a worker is given."""
 
     @abstractmethod
+    def answer_bytes_most(self, pixels: int) -> int:
+        """What the answer to an image of so many pixels may take, in any form."""
+
+    @abstractmethod
     def document(self, answer: Answer, catalogue: Catalogue) -> BaseModel:
         """The answer as `result`."""
 

@@ -9,8 +9,11 @@ from pixeltier.service.catalogue import Catalogue
 from pixeltier.service.configuration.settings import Settings
 from pixeltier.service.task_specs.spec import Asked, Goal, Prior, TaskSpec
 from pixeltier.service.task_specs.tensor import Tensor, TensorShape
-from pixeltier.service.tasks import Task
+from pixeltier.service.tasks import SCALE, Task
 from pixeltier.service.work.messages import InputQuality, SuperResolveAnswer, SuperResolveJob, TargetSize
+
+OTHER_BYTES = 64 * 1024
+"""Of an answer, besides its image; most of it where the image is tiny."""
 
 
 def _number(value: object) -> object:
@@ -113,6 +116,10 @@ class SuperResolveSpec(TaskSpec[SuperResolveParameters, SuperResolveAnswer]):
             target=TargetSize(parameters.scale, parameters.width, parameters.height),
             limits=asked.limits,
         )
+
+    def answer_bytes_most(self, pixels: int) -> int:
+        """See TaskSpec: as JSON, four bytes a pixel in base64, and the importance of each window in digits."""
+        return OTHER_BYTES + 4 * SCALE**2 * pixels * 4 // 3 + pixels
 
     def document(self, answer: SuperResolveAnswer, catalogue: Catalogue) -> SuperResolveResult:
         """See TaskSpec."""

@@ -21,6 +21,7 @@ from pixeltier.service.task_specs.registry import SPECS
 from pixeltier.service.tasks import CUSTOM_TIER, NO_TIER, Task
 from pixeltier.service.telemetry.http_metrics import HttpMetrics
 from pixeltier.service.telemetry.inference_statistics import InferenceStatistics
+from pixeltier.service.telemetry.job_metrics import JobCollector, JobReport
 from pixeltier.service.telemetry.latency_metrics import LatencyMetrics
 from pixeltier.service.telemetry.macs_metrics import MacsMetrics
 from pixeltier.service.telemetry.operator_metrics import OperatorMetrics
@@ -111,6 +112,10 @@ class Metrics:
         """Read the brownout's level at every scrape."""
         self._operator.watch(level)
 
+    def watch_jobs(self, report: Callable[[], JobReport]) -> None:
+        """Read the gauges of asynchronous jobs at every scrape."""
+        self.registry.register(JobCollector(report))
+
     def config_attempt(self, result: str) -> None:
         """Count an attempt to change the tier table (`pixeltier.service.tiers.store.TierObserver`)."""
         self._operator.config_attempt(result)
@@ -129,8 +134,12 @@ class Metrics:
         self._http.ended(method, route, status, record.elapsed_ms / 1000.0, trace_id)
         task = record.task or TASK_ROUTES.get(route)
         if task is not None:
-            for one in record.inferences:
-                self._observe_inference(one, task)
+            self.observe_inferences(record, task)
+
+    def observe_inferences(self, record: RequestRecord, task: Task) -> None:
+        """Count a request's images."""
+        for one in record.inferences:
+            self._observe_inference(one, task)
 
     def _observe_inference(self, record: RequestRecord, task: Task) -> None:
         """Count one image."""

@@ -1,7 +1,7 @@
 """What one request did. Headers, metrics and the log line are all written from here, so that they agree."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -30,6 +30,8 @@ EXPOSED_HEADERS = (
     "X-Latency-Predicted-Ms",
     "X-Quality-Of-Input",
     "Retry-After",
+    "Location",
+    "Preference-Applied",
     "RateLimit",
     "RateLimit-Policy",
     "traceresponse",
@@ -54,7 +56,8 @@ class RequestRecord:
 
     `answered` is when the worker's answer came, by the monotonic clock; `trace` is this request's own span where it
     is `traced`, else the caller's. A request of several images has a record for each in `images`; its own then tells
-    what they have in common.
+    what they have in common. A `deferred` one is answered before its image is, which has a record of its own;
+    `answered_by` is that record, where a request fetches the answer.
     """
 
     request_id: str
@@ -79,6 +82,8 @@ class RequestRecord:
     traced: bool = False
     ended: float | None = None
     images: list["RequestRecord"] = field(default_factory=list)
+    deferred: bool = False
+    answered_by: "RequestRecord | None" = None
 
     def of_image(self) -> "RequestRecord":
         """The record of one of several images; what is known of the request is known of each."""
@@ -95,8 +100,8 @@ class RequestRecord:
 
     @property
     def inferences(self) -> list["RequestRecord"]:
-        """A record for each image: this one, unless the request holds several."""
-        return self.images or [self]
+        """A record for each image: this one, unless the request holds several, or is answered before its image."""
+        return self.images or ([] if self.deferred else [self])
 
     @property
     def elapsed_ms(self) -> float:
@@ -144,6 +149,8 @@ class RequestRecord:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The response headers of CONVENTIONS, as far as their values are known."""
+        if self.answered_by is not None:
+            return replace(self.answered_by, request_id=self.request_id).headers()
         values: dict[str, str] = {
             "x-request-id": self.request_id,
             "x-config-version": str(self.config_version),

@@ -151,7 +151,27 @@ class CompareAnswer:
     macs_candidate: int
 
 
-Answer = RequestAnswer | CompareAnswer | Rejected | Infeasible | Failed
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Nobody waited for the job any longer: the worker has given it up."""
+
+
+Answer = RequestAnswer | CompareAnswer | Rejected | Infeasible | Failed | Cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a worker says ahead of its answer: so many of the image's tiles are done."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Has a worker give up the jobs that it was sent in its `frame`-th frame; it looks between two tiles."""
+
+    frame: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,12 @@ class Worker(Protocol):
     def on_death(self, callback: Callable[[], None]) -> None:
         """Have `callback` called in the event loop when the worker dies, idle or not."""
 
+    def on_progress(self, callback: Callable[[int, int], None]) -> None:
+        """Have `callback` called in the event loop with the tiles done, and all tiles, of the job at work."""
+
+    def cancel(self, answer: asyncio.Future[list[Answer]]) -> None:
+        """Have the jobs behind a future of `submit` given up as soon as the worker can; it is `Cancelled` then."""
+
     def kill(self) -> None:
         """End the worker at once."""
 
@@ -116,6 +122,7 @@ class Request:
         pixels: of the image where its header was readable, else None.
         max_latency_ms: a target for the time from `began` to the answer; the threshold is raised to meet it.
         background: nobody waits for it: it is done now, by an idle worker, or refused with QueueFullError.
+        progress: told the tiles done, and all tiles, of an image that has several.
         at_dispatch: gives job and tier anew when they go to a worker, so that nothing decided earlier is outdated.
         began: `time.monotonic()` when the request came.
     """
@@ -127,6 +134,7 @@ class Request:
     pixels: int | None = None
     max_latency_ms: float | None = None
     background: bool = False
+    progress: "Callable[[int, int], None] | None" = None
     at_dispatch: "Callable[[], tuple[Job, str]] | None" = None
     began: float = field(default_factory=time.monotonic)
 
@@ -187,7 +195,9 @@ class Pool(Protocol):
         """Begin to bring the workers up; returns at once."""
 
     async def run(self, request: Request) -> Done:
-        """Have a job done. Raises PoolError. Cancelling the call gives a queued job's place free."""
+        """Have a job done. Raises PoolError. Cancelling the call gives a queued job's place free, and has a worker give
+        up a job of several tiles.
+        """
 
     def begin_drain(self) -> None:
         """Report not ready from now on; what comes is still served until `stop`."""

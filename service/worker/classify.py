@@ -18,6 +18,7 @@ from pixeltier.service.work.messages import (
 )
 from pixeltier.service.worker.decode import ImageRejectedError, decode, flatten
 from pixeltier.service.worker.interface import Engine
+from pixeltier.service.worker.progress import Advance
 from pixeltier.service.worker.runner import (
     Runner,
     feasible,
@@ -33,8 +34,9 @@ class ClassifyRunner(Runner[ClassifyJob]):
 
     task = Task.CLASSIFY
 
-    def run(self, engine: Engine, jobs: Sequence[ClassifyJob]) -> list[Answer]:
-        """See Runner; the jobs run as one batch."""
+    def run(self, engine: Engine, jobs: Sequence[ClassifyJob], advance: Advance) -> list[Answer]:
+        """See Runner; the jobs run as one batch, which has no parts."""
+        del advance
         answers: list[Answer | None] = [None] * len(jobs)
         images, pixels, decode_ms, places = [], [], [], []
         for place, job in enumerate(jobs):

@@ -16,6 +16,7 @@ from pixeltier.models.inference.device import bound_memory
 from pixeltier.models.outcome import CostLimits, Infeasible
 from pixeltier.models.precision import Precision
 from pixeltier.models.results import Classification, Pixels, SuperResolution
+from pixeltier.service.worker.progress import Advance, unwatched
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,17 @@ class TorchEngine:
         return self._of_compressed is not None
 
     def upscale(
-        self, image: Pixels, threshold: float, limits: CostLimits, *, compressed: bool = False
+        self,
+        image: Pixels,
+        threshold: float,
+        limits: CostLimits,
+        *,
+        compressed: bool = False,
+        advance: Advance = unwatched,
     ) -> SuperResolution | Infeasible:
         """See Engine."""
         resolver = self._of_compressed if compressed and self._of_compressed else self._resolver
-        return _on_device(lambda: resolver.upscale_within(image, threshold, limits))
+        return _on_device(lambda: resolver.upscale_within(image, threshold, limits, advance=advance))
 
 
 def _on_device(call: Callable[[], Result]) -> Result:

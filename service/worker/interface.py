@@ -5,6 +5,7 @@ from typing import Protocol
 
 from pixeltier.models.outcome import CostLimits, Infeasible
 from pixeltier.models.results import Classification, Pixels, SuperResolution
+from pixeltier.service.worker.progress import Advance, unwatched
 
 
 class Engine(Protocol):
@@ -24,9 +25,18 @@ class Engine(Protocol):
         """Classify [224, 224, 3] images, each at the lowest threshold from its own on that its limits allow."""
 
     def upscale(
-        self, image: Pixels, threshold: float, limits: CostLimits, *, compressed: bool = False
+        self,
+        image: Pixels,
+        threshold: float,
+        limits: CostLimits,
+        *,
+        compressed: bool = False,
+        advance: Advance = unwatched,
     ) -> SuperResolution | Infeasible:
-        """Enlarge an image by four, likewise; with the weights for compressed images where there are some."""
+        """Enlarge an image by four, likewise; with the weights for compressed images where there are some.
+
+        `advance` is called before and after each tile; what it raises ends the call.
+        """
 
     @property
     def knows_compressed(self) -> bool:

@@ -20,6 +20,7 @@ from pixeltier.service.work.messages import (
     Work,
 )
 from pixeltier.service.worker.interface import Engine
+from pixeltier.service.worker.progress import Advance
 
 Job = TypeVar("Job", bound=RequestJob)
 Result = TypeVar("Result", bound=Outcome)
@@ -31,9 +32,12 @@ class Runner(ABC, Generic[Job]):
     task: ClassVar[Task]
 
     @abstractmethod
-    def run(self, engine: Engine, jobs: Sequence[Job]) -> list[Answer]:
+    def run(self, engine: Engine, jobs: Sequence[Job], advance: Advance) -> list[Answer]:
         """Decode, infer, encode, each stage timed; a rejected image is an answer. Several jobs only where the task's
         description says `batched`.
+
+        Raises:
+            JobCancelledError: by `advance`, which a task calls whose jobs come in parts.
         """
 
     @abstractmethod

@@ -5,10 +5,11 @@ from types import MappingProxyType
 from typing import Any
 
 from pixeltier.service.tasks import Task
-from pixeltier.service.work.messages import Answer, CompareJob, Job, Rejected
+from pixeltier.service.work.messages import Answer, Cancelled, CompareJob, Job, Rejected
 from pixeltier.service.worker.classify import ClassifyRunner
 from pixeltier.service.worker.decode import ImageRejectedError
 from pixeltier.service.worker.interface import Engine
+from pixeltier.service.worker.progress import Advance, JobCancelledError
 from pixeltier.service.worker.runner import Runner
 from pixeltier.service.worker.super_resolve import SuperResolveRunner
 
@@ -17,11 +18,14 @@ RUNNERS: Mapping[Task, Runner[Any]] = MappingProxyType(
 )
 
 
-def do(engine: Engine, jobs: Sequence[Job]) -> list[Answer]:
-    """Do jobs of one task, or one comparison; a rejected image is an answer."""
+def do(engine: Engine, jobs: Sequence[Job], advance: Advance) -> list[Answer]:
+    """Do jobs of one task, or one comparison; a rejected image is an answer, and so is what nobody waits for."""
     runner, first = RUNNERS[jobs[0].task], jobs[0]
     if not isinstance(first, CompareJob):
-        return runner.run(engine, jobs)
+        try:
+            return runner.run(engine, jobs, advance)
+        except JobCancelledError:
+            return [Cancelled() for _ in jobs]
     try:
         return [runner.compare(engine, first)]
     except ImageRejectedError as error:

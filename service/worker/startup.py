@@ -18,6 +18,8 @@ from pixeltier.service.telemetry import logs
 from pixeltier.service.telemetry.logs import LogFormat
 from pixeltier.service.work.messages import Answer, Failed, Job, NotStarted, Ready
 from pixeltier.service.worker import frames, signals
+from pixeltier.service.worker.job_pipe import JobPipe
+from pixeltier.service.worker.progress import Advance, unwatched
 
 if TYPE_CHECKING:
     from pixeltier.service.worker.interface import Engine
@@ -84,16 +86,19 @@ class JobRunner:
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
 
-    def execute(self, jobs: tuple[Job, ...]) -> list[Answer]:
-        """Do jobs in order; one that fails leaves the others alone."""
+    def execute(self, jobs: tuple[Job, ...], advance: Advance = unwatched) -> list[Answer]:
+        """Do jobs in order; one that fails leaves the others alone.
+
+        `advance`: is told of the progress of a job in parts, and may end it (`pixeltier.service.worker.progress`).
+        """
         from pixeltier.service.worker.runners import do
 
         try:
-            return do(self._engine, jobs)
+            return do(self._engine, jobs, advance)
         except Exception:
             if len(jobs) == 1:
                 return [Failed(traceback.format_exc())]
-        return [answer for job in jobs for answer in self.execute((job,))]
+        return [answer for job in jobs for answer in self.execute((job,), advance)]
 
 
 def open_runner(spec: Spec) -> tuple[JobRunner, Ready]:
@@ -131,7 +136,8 @@ def main(connection: socket.socket, spec: Spec) -> None:
         return
     try:
         frames.send(connection, [ready])
+        pipe = JobPipe(connection)
         while True:
-            frames.send(connection, runner.execute(tuple(frames.receive(connection))))
+            pipe.answer(runner.execute(pipe.next_jobs(), pipe.advance))
     except OSError:  # hung up: the front process has stopped this worker, or is gone itself
         return

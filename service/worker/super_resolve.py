@@ -21,6 +21,7 @@ from pixeltier.service.worker.decode import ImageRejectedError, decode
 from pixeltier.service.worker.encode import check_output, encode, output_size
 from pixeltier.service.worker.input_quality import was_compressed
 from pixeltier.service.worker.interface import Engine
+from pixeltier.service.worker.progress import Advance
 from pixeltier.service.worker.runner import (
     Runner,
     feasible,
@@ -45,17 +46,17 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
 
     task = Task.SUPER_RESOLVE
 
-    def run(self, engine: Engine, jobs: Sequence[SuperResolveJob]) -> list[Answer]:
+    def run(self, engine: Engine, jobs: Sequence[SuperResolveJob], advance: Advance) -> list[Answer]:
         """See Runner."""
-        return [self._answer(engine, job) for job in jobs]
+        return [self._answer(engine, job, advance) for job in jobs]
 
-    def _answer(self, engine: Engine, job: SuperResolveJob) -> Answer:
+    def _answer(self, engine: Engine, job: SuperResolveJob, advance: Advance) -> Answer:
         try:
-            return self._enlarge(engine, job)
+            return self._enlarge(engine, job, advance)
         except ImageRejectedError as error:
             return Rejected(error.kind, error.detail)
 
-    def _enlarge(self, engine: Engine, job: SuperResolveJob) -> Answer:
+    def _enlarge(self, engine: Engine, job: SuperResolveJob, advance: Advance) -> Answer:
         started = time.perf_counter()
         decoded = decode(job.body, max_pixels=job.max_pixels)
         width, height = decoded.rgb.size
@@ -64,7 +65,7 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
         pixels = np.array(visible_colours(decoded), dtype=np.uint8)  # a copy: torch warns of read-only views
         decode_ms = ms_since(started)
         compressed = engine.knows_compressed and _is_compressed(job)
-        result = engine.upscale(pixels, job.threshold, job.limits, compressed=compressed)
+        result = engine.upscale(pixels, job.threshold, job.limits, compressed=compressed, advance=advance)
         if isinstance(result, Infeasible):
             return result
         started = time.perf_counter()

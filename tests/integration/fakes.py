@@ -25,12 +25,14 @@ from pixeltier.service.api.app import create_app
 from pixeltier.service.api.context import AppContext
 from pixeltier.service.catalogue import Catalogue, Model
 from pixeltier.service.configuration.settings import Settings
+from pixeltier.service.jobs.store import JobLimits, JobStore
 from pixeltier.service.operations.desk import open_desk
 from pixeltier.service.pool.wiring import open_pool
 from pixeltier.service.tasks import Task
 from pixeltier.service.telemetry.metrics import Metrics
 from pixeltier.service.telemetry.tracing import Tracer
 from pixeltier.service.tiers.opening import open_store
+from pixeltier.service.worker.progress import Advance, unwatched
 
 SLOW = 0.111  # 0.4 s
 HANG = 0.222  # for ever
@@ -38,6 +40,8 @@ CRASH = 0.333  # every time
 CRASH_ONCE = 0.444  # the first time
 FAIL = 0.555  # an exception
 LEAK = 0.666  # 60 MB more each time
+
+TILE_ROWS = 256  # of an enlargement; a lever is pulled at each tile
 
 MARKER = "CRASH_ONCE_MARKER"
 
@@ -139,11 +143,21 @@ class FakeEngine:
     knows_compressed = True
 
     def upscale(
-        self, image: np.ndarray, threshold: float, limits: CostLimits, *, compressed: bool = False
+        self,
+        image: np.ndarray,
+        threshold: float,
+        limits: CostLimits,
+        *,
+        compressed: bool = False,
+        advance: Advance = unwatched,
     ) -> SuperResolution | Infeasible:
         assert image.ndim == 3
         assert image.dtype == np.uint8
-        _pull(threshold)
+        tiles = -(-image.shape[0] // TILE_ROWS)
+        for done in range(tiles):
+            advance(done, tiles)
+            _pull(threshold)
+        advance(tiles, tiles)
         enlarged = image.repeat(4, axis=0).repeat(4, axis=1)
         if compressed:  # to be told apart
             enlarged = np.maximum(enlarged, 12) - 12
@@ -189,7 +203,10 @@ def fake_app(engine: Any = load_fake, tracer: Tracer | None = None, **settings: 
     pool = open_pool(effective, metrics, engine)
     desk = open_desk(effective, tiers, pool, metrics)
     tokens = AdminTokens(effective.admin_token_file)
-    return create_app(AppContext(effective, tiers, models, pool, metrics, keys, desk, tokens, tracer))
+    jobs = JobStore(
+        JobLimits(effective.jobs_limit, effective.jobs_max_bytes, effective.jobs_keep_s, effective.jobs_dir)
+    )
+    return create_app(AppContext(effective, tiers, models, pool, metrics, keys, desk, tokens, jobs, tracer))
 
 
 @asynccontextmanager

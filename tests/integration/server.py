@@ -43,7 +43,7 @@ def serving_grpc(**settings: Any) -> Iterator[BothPorts]:
     """The same by the server of `pixeltier serve`, with a port for gRPC."""
     app = fake_app(**{"port": 0, "grpc_port": 0, **settings})
     context = app.state.context
-    server = Server(uvicorn_config(app, context.settings), context.pool, context.settings)
+    server = Server(uvicorn_config(app, context.settings), context.pool, context.jobs, context.settings)
     # Signals reach the main thread alone, and this one is another.
     with mock.patch("pixeltier.service.server.serve.signals.install"), _running(app, server) as url:
         assert server.grpc_port is not None

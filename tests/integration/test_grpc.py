@@ -402,7 +402,7 @@ def test_a_port_that_is_taken_ends_what_was_started(tmp_path: Path, caplog: pyte
         taken = other.getsockname()[1]
         app = fake_app(port=0, grpc_port=taken, tiers_file=tiers_file(tmp_path))
         context = app.state.context
-        server = Server(uvicorn_config(app, context.settings), context.pool, context.settings)
+        server = Server(uvicorn_config(app, context.settings), context.pool, context.jobs, context.settings)
         with (
             mock.patch("pixeltier.service.server.serve.signals.install"),
             listening_sockets(context.settings) as sockets,

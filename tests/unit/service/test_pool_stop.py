@@ -34,6 +34,12 @@ class HeldWorker:
     def on_death(self, callback: Callable[[], None]) -> None:
         self.die = callback
 
+    def on_progress(self, callback: Callable[[int, int], None]) -> None:
+        pass
+
+    def cancel(self, answer: asyncio.Future[list[Answer]]) -> None:
+        pass
+
     def kill(self) -> None:
         pass
 

@@ -1,0 +1,1 @@
+"""Requests that are answered later: what runs, and results for a bounded time in bounded space."""
