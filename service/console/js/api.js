@@ -2,6 +2,7 @@
 
 import { secret } from "./credentials.js";
 import { ask, askJson } from "./http.js";
+import { PREFER, resultOf } from "./jobs.js";
 import { Problem, notUnderstood } from "./problem.js";
 
 const IMAGE_TYPES = new Set(["image/png", "image/webp", "image/jpeg"]);
@@ -38,16 +39,19 @@ export async function readiness() {
  * @param {string} task "classify" or "super-resolve"
  * @param {Blob} image what is sent
  * @param {{tier?: string, threshold?: number}} quality
+ * @param {object} options `tiles` is told how many tiles of a large image are done, of how many
  */
-export async function run(task, image, quality, { signal, format = "png" } = {}) {
-  const { body } = await askJson(`v1/${task}?${queryOf(task, quality, format)}`, {
+export async function run(task, image, quality, { signal, format = "png", tiles = () => {} } = {}) {
+  const { body, status } = await askJson(`v1/${task}?${queryOf(task, quality, format)}`, {
     method: "POST",
     body: image,
     signal,
     secret: secret("key"),
-    headers: { "Content-Type": "application/octet-stream", Accept: "application/json" },
+    headers: { "Content-Type": "application/octet-stream", Accept: "application/json", ...PREFER },
   });
-  return answerOf(task, body);
+  if (status !== 202) return answerOf(task, body);
+  const result = await resultOf(body, { signal, secret: secret("key"), tiles });
+  return answerOf(task, result.body);
 }
 
 /**

@@ -23,7 +23,7 @@ export async function ask(path, { secret = "", headers = {}, ...options } = {}) 
   return response;
 }
 
-/** The same for JSON objects; gives the object and the answer's headers. */
+/** The same for JSON objects; gives the object, and the answer's status and headers. */
 export async function askJson(path, options) {
   const response = await ask(path, options);
   let body;
@@ -35,5 +35,5 @@ export async function askJson(path, options) {
     throw notUnderstood(`${path} did not answer with JSON`);
   }
   if (body === null || typeof body !== "object") throw notUnderstood(`${path} did not answer with an object`);
-  return { body, headers: response.headers };
+  return { body, status: response.status, headers: response.headers };
 }

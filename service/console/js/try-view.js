@@ -15,6 +15,7 @@ import { drawHeat, drawSkipped } from "./overlay.js";
 import { draw, isLarge, PART_SIDE, payload, region, takeIn } from "./picture.js";
 import { predictionsPanel } from "./predictions.js";
 import { Problem } from "./problem.js";
+import { createProgressBar } from "./progress-bar.js";
 import { withRetry } from "./retry.js";
 import { createStrip } from "./strip.js";
 import { createThresholdSlider } from "./threshold-slider.js";
@@ -29,7 +30,7 @@ export function startTry(root, active) {
 
   const notes = el("div", { class: "notices" });
   const place = noticePlace(notes);
-  const progress = el("div", { class: "progress", "aria-hidden": "true" });
+  const progress = createProgressBar();
   const compare = createCompare();
   const slider = createThresholdSlider(preview, (threshold) => setQuality({ threshold }));
   const strip = createStrip(take, place);
@@ -59,7 +60,7 @@ export function startTry(root, active) {
     el("aside", { class: "card side" }, results),
   );
   const sourceBar = el("div", { class: "source-bar", hidden: true }, another, sampleButtons, partChoice.node, fileName);
-  fill(root, el("div", { class: "toolbar" }, taskChoice.node, tierPlace), notes, intake.welcome, sourceBar, strip.node, progress, work, intake.input);
+  fill(root, el("div", { class: "toolbar" }, taskChoice.node, tierPlace), notes, intake.welcome, sourceBar, strip.node, ...progress.nodes, work, intake.input);
 
   loadTable();
   return {
@@ -175,7 +176,7 @@ export function startTry(root, active) {
     place.clear();
     partChoice.node.hidden = task !== "super-resolve" || !isLarge(state.picture);
     if (quality === null) return; // the table is still on its way; loadTable refreshes
-    progress.dataset.busy = "true";
+    progress.busy(true);
     work.setAttribute("aria-busy", "true");
     try {
       const answer = await answerTo(quality, control.signal);
@@ -196,7 +197,7 @@ export function startTry(root, active) {
       if (error.name !== "AbortError" && running === control) fail(error, refresh);
     } finally {
       if (running === control) {
-        progress.dataset.busy = "false";
+        progress.busy(false);
         work.removeAttribute("aria-busy");
       }
     }
@@ -218,7 +219,7 @@ export function startTry(root, active) {
     const image = await payload(picture, task, part);
     const { width, height } = region(picture, task, part);
     const format = 16 * width * height > WEBP_ABOVE_PIXELS ? "webp" : "png";
-    const answer = await withRetry(() => api.run(task, image, quality, { signal, format }), place, signal);
+    const answer = await withRetry(() => api.run(task, image, quality, { signal, format, tiles: progress.tiles }), place, signal);
     if (answer.image) answer.bitmap = await createImageBitmap(answer.image.blob);
     if (!signal.aborted) state.answers.set(key, answer);
     return answer;

@@ -152,6 +152,13 @@ def cropped(width: int, height: int, photo: str = "astronaut.jpg") -> bytes:
     return out.getvalue()
 
 
+def stretched(width: int, height: int, photo: str = "astronaut.jpg") -> bytes:
+    """A sample photo of another size, as PNG."""
+    out = io.BytesIO()
+    Image.open(SAMPLES / photo).resize((width, height)).save(out, "PNG")
+    return out.getvalue()
+
+
 def shown_percent(text: str) -> float:
     """What "39.9 %" says, as a share."""
     return float(text.replace("−", "-").removesuffix(" %")) / 100

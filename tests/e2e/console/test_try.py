@@ -19,6 +19,7 @@ from tests.e2e.console.conftest import (
     done,
     give,
     shown_percent,
+    stretched,
 )
 
 CAT = (SAMPLES / "chelsea.jpg").read_bytes()
@@ -168,6 +169,41 @@ def test_a_large_photo_is_enlarged_in_part_until_the_whole_is_wanted(page: Any) 
     done(page)
     expect(page.locator(".results .button")).to_have_text("Download PNG, 1024 × 1024")
     expect(page.get_by_role("radiogroup", name="What to enlarge")).to_be_visible()
+
+
+WIDE_PHOTO = (2100, 96)  # three tiles
+
+
+def jobs_held(desk: Desk) -> int:
+    lines = httpx.get(f"{desk.url}/metrics", timeout=60).text.splitlines()
+    return round(sum(float(line.split()[-1]) for line in lines if line.startswith("pixeltier_jobs{")))
+
+
+def test_the_tiles_of_a_large_image_are_a_bar(page: Any, desk: Desk) -> None:
+    choose(page, "Task", "Enlarge 4×")
+    choose(page, "Tier", "exact")
+    give(page, stretched(*WIDE_PHOTO))
+    done(page)
+    choose(page, "What to enlarge", "Whole image")
+    bar = page.get_by_role("progressbar")
+    expect(bar).to_have_text(re.compile(r"[0-3] of 3 tiles"))
+    assert 0 <= int(bar.get_attribute("aria-valuenow")) <= int(bar.get_attribute("aria-valuemax")) == 3
+    expect(page.locator(".results .button")).to_have_text("Download PNG, 8400 × 384")
+    expect(bar).to_be_hidden()
+    assert jobs_held(desk) == 0
+
+
+def test_what_is_not_waited_for_any_longer_is_cancelled(page: Any, desk: Desk) -> None:
+    choose(page, "Task", "Enlarge 4×")
+    choose(page, "Tier", "exact")
+    give(page, stretched(*WIDE_PHOTO))
+    done(page)
+    choose(page, "What to enlarge", "Whole image")
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    assert jobs_held(desk) == 1
+    give(page, cropped(40, 30))
+    expect(page.locator(".results .button")).to_have_text("Download PNG, 160 × 120")
+    assert jobs_held(desk) == 0
 
 
 def test_the_divider_moves_by_keyboard_and_mouse(page: Any) -> None:
