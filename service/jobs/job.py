@@ -59,6 +59,8 @@ class Job:
 
     def progressed(self, done: int, total: int) -> None:
         """So many tiles are done."""
+        if self.tiles == (done, total):
+            return
         self.tiles = done, total
         self._become(JobState.RUNNING)
 
