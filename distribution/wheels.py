@@ -37,6 +37,8 @@ CLIENT_FILES = (
     "pixeltier/service/command_line/__init__.py",
     "pixeltier/service/command_line/__main__.py",
     "pixeltier/service/command_line/admin_client.py",
+    "pixeltier/service/command_line/connecting.py",
+    "pixeltier/service/command_line/image_commands.py",
     "pixeltier/service/command_line/main.py",
     "pixeltier/service/command_line/messages.py",
     "pixeltier/service/command_line/tier_changes.py",

@@ -150,6 +150,41 @@ def test_cli_classify_and_upscale(url: str, tmp_path: Path, capsys: pytest.Captu
     assert main(["upscale", "--url", url, *paths, "-o", str(tmp_path / "no-folder")]) == 2
 
 
+@pytest.mark.parametrize(
+    ("settings", "requests"), [({}, 3), ({"max_images": 5}, 15), ({"max_body_bytes": 10_000}, 15)]
+)
+def test_cli_classifies_many_files_in_few_requests(
+    settings: dict[str, int], requests: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the service takes fewer images, or bytes, at once than the command thinks."""
+    paths = []
+    for n in range(40):
+        paths.append(tmp_path / f"{n}.png")
+        paths[n].write_bytes(b"no image" if n == 7 else png(60, 50, colour=n % 3))
+    paths[11].unlink()
+    assert 1_000 < len(paths[0].read_bytes()) < 10_000
+    with serving(**settings) as url:
+        assert main(["classify", "--url", url, *map(str, paths)]) == 1
+        shown = capsys.readouterr()
+        metrics = httpx.get(f"{url}/metrics").text
+    lines = shown.out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        str(path) for n, path in enumerate(paths) if n not in {7, 11}
+    ]
+    assert [next(name for name in ("red", "green", "blue") if name in line) for line in lines] == [
+        ("red", "green", "blue")[n % 3] for n in range(40) if n not in {7, 11}
+    ]
+    assert sorted(line.split(":")[0] for line in shown.err.splitlines()) == sorted(
+        [str(paths[7]), str(paths[11])]
+    )
+    asked = [
+        float(line.split()[-1])
+        for line in metrics.splitlines()
+        if line.startswith("http_requests_total{") and '"/v1/classify"' in line
+    ]
+    assert sum(asked) <= requests
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
