@@ -151,7 +151,7 @@ def test_cli_classify_and_upscale(url: str, tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("settings", "requests"), [({}, 3), ({"max_images": 5}, 15), ({"max_body_bytes": 10_000}, 15)]
+    ("settings", "requests"), [({}, 3), ({"max_images": 5}, 17), ({"max_body_bytes": 10_000}, 17)]
 )
 def test_cli_classifies_many_files_in_few_requests(
     settings: dict[str, int], requests: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
