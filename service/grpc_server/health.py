@@ -41,6 +41,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r}")
         return health_pb2.HealthCheckResponse(status=status)
 
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
+        """The state of every service."""
+        del request, context
+        states = {
+            name: health_pb2.HealthCheckResponse(status=await self._status(name))
+            for name in ("", SERVICE, *sorted(_MODELS))
+        }
+        return health_pb2.HealthListResponse(statuses=states)
+
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - likewise
         """The state now, then every other one; SERVICE_UNKNOWN is one of them."""
         del context

@@ -94,6 +94,15 @@ def test_grpc_s_own_health_protocol(served: BothPorts, service: str) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+def test_the_health_of_all(served: BothPorts) -> None:
+    with grpc.insecure_channel(served.grpc) as channel:
+        found = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest(), timeout=10).statuses
+    assert {name: one.status for name, one in found.items()} == dict.fromkeys(
+        ("", "inference.GRPCInferenceService", "classify", "super-resolve"),
+        health_pb2.HealthCheckResponse.SERVING,
+    )
+
+
 def test_the_health_of_what_is_not_there(served: BothPorts) -> None:
     with grpc.insecure_channel(served.grpc) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
