@@ -12,7 +12,7 @@ from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.runner import Runner
 from pixeltier.service.worker.super_resolve import SuperResolveRunner
 
-RUNNERS: Mapping[Task, Runner[Any]] = MappingProxyType(
+RUNNERS: Mapping[Task, Runner[Any, Any]] = MappingProxyType(
     {runner.task: runner for runner in (ClassifyRunner(), SuperResolveRunner())}
 )
 
