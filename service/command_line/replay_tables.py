@@ -35,23 +35,35 @@ def print_replay(document: Mapping[str, Any]) -> None:
 
 def _print_head(document: Mapping[str, Any]) -> None:
     conditions, queue = document["conditions"], document["longest_queue"]
+    speed = "" if conditions["speed"] == 1.0 else f" played {conditions['speed']:g} times as fast"
     print(
-        f"{document['requests']} requests in {round(document['recorded_s'], 1):g} s"
-        f"{_speed(conditions['speed'])}, {document['images']} images; {conditions['workers']} workers, "
+        f"{_count(document['requests'], 'request')} in {round(document['recorded_s'], 1):g} s{speed}, "
+        f"{_count(document['images'], 'image')}; {_count(conditions['workers'], 'worker')}, "
         f"{conditions['overhead_ms']:.1f} ms of overhead a request"
     )
-    for change in document["changes"]:
-        print(change_text(change))
-    print(f"longest queue: {queue['current']} current, {queue['changed']} changed")
     if document["left_out"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["left_out"].items())
         print(f"left out: {reasons}")
     if document["far_in_size"]:
-        print(f"{document['far_in_size']} requests have no image of about their size: the nearest was taken")
+        print(
+            f"without an image of about its size, the nearest taken: {_count(document['far_in_size'], 'request')}"
+        )
+    for change in document["changes"]:
+        print(change_text(change))
+    if (recorded := document["recorded_latency_ms"]) is not None:
+        print(f"latency when it was recorded: {_percentiles(recorded)} ms")
+        print(f"played with the current table: {_percentiles(document['total']['current']['latency_ms'])} ms")
+    print(
+        f"longest queue: {queue['current']} with the current table, {queue['changed']} with the changed one"
+    )
 
 
-def _speed(speed: float) -> str:
-    return "" if speed == 1.0 else f" played {speed:g} times as fast"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _percentiles(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in found.items())
 
 
 def _rows(names: Mapping[str, str], group: Mapping[str, Any]) -> list[dict[str, str]]:

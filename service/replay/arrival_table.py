@@ -8,8 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pixeltier.models.text_files import TextError, loads_json
-from pixeltier.service.replay.arrivals import Arrival, Recording, ReplayError, at_line
+from pixeltier.service.replay.arrivals import Arrival, Recording, ReplayError, at_line, json_object
 from pixeltier.service.tasks import Task
 from pixeltier.service.tiers.schema import Threshold
 
@@ -100,10 +99,7 @@ def _row(path: Path, line: int, fields: Any) -> Row:
 def _json_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
     for number, text in lines:
         if text.strip():
-            try:
-                yield number, loads_json(text)
-            except TextError as error:
-                raise at_line(path, number, f"this is not JSON: {error}") from error
+            yield number, json_object(path, number, text)
 
 
 def _csv_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -127,6 +123,6 @@ def _csv_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[in
                 raise at_line(
                     path, number, f"there are {len(columns)} columns, and another number of cells here"
                 )
-            yield number, fields
+            yield number, {name: cell.strip() for name, cell in fields.items()}
     except csv.Error as error:
         raise at_line(path, number, f"this is not CSV: {error}") from error

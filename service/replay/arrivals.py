@@ -1,8 +1,10 @@
 """Requests as they came: when, what for, at which tier."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -39,12 +41,14 @@ class Recording:
 
     Attributes:
         overhead_ms: what a request took besides waiting and its worker, if that was recorded.
+        latencies_ms: what answered requests took then, if that was recorded.
         left_out: requests that are not among the arrivals, by the reason.
         far_in_size: arrivals whose image, drawn from a folder, is more than a quarter larger or smaller than theirs.
     """
 
     arrivals: list[Arrival]
     overhead_ms: float | None = None
+    latencies_ms: Sequence[float] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     far_in_size: int = 0
 
@@ -64,6 +68,19 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise at_line(
                     path, number, f"not UTF-8 (byte 0x{byte:02X}); save the file as UTF-8"
                 ) from error
+
+
+def json_object(path: Path, line: int, text: str) -> dict[str, Any]:
+    """The object that a line is; raises ReplayError where it is none."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise at_line(path, line, f"this is not JSON: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # an integer of 5000 digits, a thousand brackets
+        raise at_line(path, line, f"this is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise at_line(path, line, "a line is a JSON object, as {...}")
+    return found
 
 
 def at_line(path: Path, line: int, what: str | ValidationError) -> ReplayError:

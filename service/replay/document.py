@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pixeltier.service.replay.arrivals import Recording
-from pixeltier.service.replay.comparison import Comparison, Conditions
+from pixeltier.service.replay.comparison import Comparison, Conditions, Percentiles
 from pixeltier.service.replay.efforts import EffortTable
 from pixeltier.service.tiers.patch import ABSENT, Difference, differences
 
@@ -16,12 +16,13 @@ def document_of(
     comparison: Comparison,
 ) -> dict[str, Any]:
     """The conditions, what differs between the tables, and the figures."""
-    arrivals = recording.arrivals
+    arrivals, recorded = recording.arrivals, recording.latencies_ms
     current, changed = tables
     return {
         "requests": len(arrivals),
         "images": len({arrival.image for arrival in arrivals}),
         "recorded_s": arrivals[-1].at - arrivals[0].at,
+        "recorded_latency_ms": asdict(Percentiles.of(recorded)) if recorded else None,
         "left_out": dict(recording.left_out),
         "far_in_size": recording.far_in_size,
         "conditions": asdict(conditions),

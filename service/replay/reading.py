@@ -3,9 +3,8 @@
 import itertools
 from pathlib import Path
 
-from pixeltier.models.text_files import TextError, loads_json
 from pixeltier.service.replay.arrival_table import read_table
-from pixeltier.service.replay.arrivals import Recording, ReplayError, at_line, numbered_lines
+from pixeltier.service.replay.arrivals import Recording, ReplayError, json_object, numbered_lines
 from pixeltier.service.replay.image_pool import ImagePool
 from pixeltier.service.replay.service_log import read_log
 
@@ -27,17 +26,8 @@ def read_recording(path: Path, images: Path | None, seed: int) -> Recording:
     everything = itertools.chain([first], lines)
     if not first[1].lstrip().startswith("{"):
         return read_table(path, everything, images or path.parent, json_lines=False)
-    if not _is_log(path, *first):
+    if "event" not in json_object(path, *first):
         return read_table(path, everything, images or path.parent, json_lines=True)
     if images is None:
         raise ReplayError(f"{path} is a log, which holds no images: give a folder of some by --images")
     return ImagePool.of(images, seed).drawn(read_log(path, everything))
-
-
-def _is_log(path: Path, line: int, text: str) -> bool:
-    """Whether the first line, a JSON object, is one of the service's log."""
-    try:
-        fields = loads_json(text)
-    except TextError as error:
-        raise at_line(path, line, f"this is not JSON: {error}") from error
-    return "event" in fields

@@ -3,21 +3,21 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from pixeltier.models.text_files import TextError, loads_json
 from pixeltier.service.problems import Problem
-from pixeltier.service.replay.arrivals import Arrival, Recording, ReplayError, at_line
+from pixeltier.service.replay.arrivals import Arrival, Recording, ReplayError, at_line, json_object
 from pixeltier.service.tasks import CUSTOM_TIER, Task
 from pixeltier.service.tiers.schema import Threshold
 
 ANSWERED = "ok"
 IN_VAIN = frozenset({Problem.OVERLOADED.value.type, Problem.DEADLINE_EXCEEDED.value.type})
 """Outcomes of requests that were right, only too many."""
+
+Milliseconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 IN_WORKER = ("decode", "importance", "infer", "encode")
 
@@ -30,17 +30,17 @@ class RequestLine(BaseModel):
     time: AwareDatetime
     model: Task
     outcome: str
-    ms: dict[str, float]
+    ms: dict[str, Milliseconds]
     tier: str | None = None
     threshold: Threshold | None = None
-    images: int = 1
-    images_failed: int = 0
-    pixels: int | None = None
+    images: PositiveInt = 1
+    images_failed: NonNegativeInt = 0
+    pixels: PositiveInt | None = None
 
     @property
     def began(self) -> float:
         """When the request came: its line is written at its end."""
-        return _seconds(self.time) - self.ms["total"] / 1000.0
+        return self.time.timestamp() - self.ms["total"] / 1000.0
 
     @property
     def overhead_ms(self) -> float | None:
@@ -77,30 +77,29 @@ def read_log(path: Path, lines: Iterable[tuple[int, str]]) -> Recording:
     """
     arrivals: list[Arrival] = []
     overheads: list[float] = []
+    latencies_ms: list[float] = []
     left_out: Counter[str] = Counter()
     for number, request in _requests(path, lines):
         if (reason := request.unfit) is not None:
             left_out[reason] += 1
             continue
         arrivals += request.arrivals(number)
+        if request.outcome == ANSWERED:
+            latencies_ms.append(request.ms["total"])
         if (overhead_ms := request.overhead_ms) is not None:
             overheads.append(overhead_ms)
     if not arrivals:
         raise ReplayError(f"{path}: no request that could be replayed in this log")
     overhead = statistics.median(overheads) if overheads else None
-    return Recording(sorted(arrivals, key=lambda one: one.at), overhead, dict(left_out))
+    arrivals.sort(key=lambda one: one.at)
+    return Recording(arrivals, overhead, latencies_ms, dict(left_out))
 
 
 def _requests(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, RequestLine]]:
     for number, text in lines:
         if not text.strip():
             continue
-        try:
-            fields: Any = loads_json(text)
-        except TextError as error:
-            raise at_line(path, number, f"this is not a line of a JSON log: {error}") from error
-        if not isinstance(fields, dict):
-            raise at_line(path, number, "a line of the log is a JSON object")
+        fields = json_object(path, number, text)
         if fields.get("event") != "request" or "model" not in fields:
             continue
         try:
@@ -110,7 +109,3 @@ def _requests(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[in
         if "total" not in request.ms:
             raise at_line(path, number, "ms: the request's total is missing")
         yield number, request
-
-
-def _seconds(when: datetime) -> float:
-    return when.timestamp()

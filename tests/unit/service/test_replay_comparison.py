@@ -194,16 +194,20 @@ def test_the_table_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     tables = _table(0.5), _table(0.8)
     conditions = Conditions(workers=1, overhead_ms=5.0, speed=2.0, deadline_ms=60.0)
     comparison = Comparison(arrivals, tables, _measured(arrivals, *tables), conditions)
-    recording = Recording(arrivals, left_out={"validation": 3}, far_in_size=2)
+    recording = Recording(
+        arrivals, latencies_ms=[10.0, 20.0, 30.0], left_out={"validation": 3}, far_in_size=2
+    )
     print_replay(document_of(recording, tables, conditions, comparison))
     said = capsys.readouterr().out.splitlines()
     assert (
         said[0]
-        == "3 requests in 90 s played 2 times as fast, 1 images; 1 workers, 5.0 ms of overhead a request"
+        == "3 requests in 90 s played 2 times as fast, 1 image; 1 worker, 5.0 ms of overhead a request"
     )
     assert "tiers.fast.thresholds.classify.threshold: 0.5 -> 0.8" in said
     assert "left out: 3 validation" in said
-    assert "2 requests have no image of about their size: the nearest was taken" in said
+    assert "without an image of about its size, the nearest taken: 2 requests" in said
+    assert "latency when it was recorded: p50 20.0, p95 29.0, p99 29.8 ms" in said
+    assert "longest queue: 1 with the current table, 1 with the changed one" in said
     rows = [line.split() for line in said]
     (head,) = [row for row in rows if row[:1] == ["task"]]
     assert " ".join(head) == (

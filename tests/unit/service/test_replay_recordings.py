@@ -190,6 +190,7 @@ def test_a_line_tells_when_its_request_came_and_what_the_service_added(folder: P
     assert (arrival.task, arrival.tier, arrival.threshold, arrival.line) == (Task.CLASSIFY, "fast", None, 2)
     assert arrival.image == folder / "small.png"  # 20 * 10 pixels
     assert found.overhead_ms == pytest.approx(3.0)
+    assert found.latencies_ms == [18.0]
     assert (found.left_out, found.far_in_size) == ({}, 0)
 
 
