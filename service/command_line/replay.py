@@ -61,6 +61,12 @@ def add_replay(commands: Any) -> None:
     parser.add_argument(
         "--deadline-ms", type=_above_zero, metavar="MS", help="count requests that take longer"
     )
+    parser.add_argument(
+        "--times",
+        choices=("recorded", "measured"),
+        default="recorded",
+        help="scale what is measured here to what workers took in the log, if it says so [recorded]",
+    )
     parser.add_argument("--speed", type=_above_zero, default=1.0, metavar="X", help="times faster [1]")
     parser.add_argument("--repeats", type=_count, default=3, metavar="N", help="timed runs of each image [3]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the images drawn for a log [0]")
@@ -150,14 +156,17 @@ def _played(
     from pixeltier.service.replay.comparison import Comparison, Conditions
     from pixeltier.service.replay.document import document_of
     from pixeltier.service.replay.measurement import measure_all, wanted_of
+    from pixeltier.service.replay.scaling import time_factors
 
     wanted = wanted_of(recording.arrivals, *tables)
     measured = dict(_progress(measure_all(wanted, service, options.repeats), len(wanted)))
+    factors = time_factors(recording.arrivals, tables[0], measured) if options.times == "recorded" else {}
     conditions = Conditions(
         workers=options.workers or service.shape().slots,
         overhead_ms=_overhead_ms(recording, options),
         speed=options.speed,
         deadline_ms=options.deadline_ms,
+        time_factors=factors,
     )
     comparison = Comparison(recording.arrivals, tables, measured, conditions)
     return document_of(recording, tables, conditions, comparison)

@@ -41,6 +41,9 @@ def _print_head(document: Mapping[str, Any]) -> None:
         f"{_count(document['images'], 'image')}; {_count(conditions['workers'], 'worker')}, "
         f"{conditions['overhead_ms']:.1f} ms of overhead a request"
     )
+    if conditions["time_factors"]:
+        factors = ", ".join(f"{task} x {factor:.2f}" for task, factor in conditions["time_factors"].items())
+        print(f"time in a worker as recorded, of what was measured here: {factors}")
     if document["left_out"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["left_out"].items())
         print(f"left out: {reasons}")

@@ -24,6 +24,7 @@ class Arrival:
         tier: the name that was asked for; None is the table's default. A `threshold` counts instead.
         image: its file; None where the recording does not say. Then `pixels` is its size, if that is known.
         line: where it stands in the recording.
+        served_at, worker_ms: the threshold that it was answered at, and how long its worker took, if that was recorded.
     """
 
     at: float
@@ -33,6 +34,8 @@ class Arrival:
     line: int
     image: Path | None = None
     pixels: int | None = None
+    served_at: float | None = None
+    worker_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pixeltier.service.operations.prediction import quantile
@@ -22,12 +22,14 @@ class Conditions:
         overhead_ms: what a request takes besides waiting and its worker.
         speed: how many times faster than recorded.
         deadline_ms: of every request, to count those that would miss it.
+        time_factors: by task, how many times longer a worker takes than was measured.
     """
 
     workers: int
     overhead_ms: float
     speed: float = 1.0
     deadline_ms: float | None = None
+    time_factors: Mapping[Task, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +145,12 @@ class Comparison:
     def _side(self, table: EffortTable) -> Side:
         efforts = [table.effort(arrival) for arrival in self._arrivals]
         first, speed = self._arrivals[0].at, self._conditions.speed
+        factors = self._conditions.time_factors
         jobs = [
-            Job(1000.0 * (arrival.at - first) / speed, found.runs[effort].worker_ms)
+            Job(
+                1000.0 * (arrival.at - first) / speed,
+                factors.get(arrival.task, 1.0) * found.runs[effort].worker_ms,
+            )
             for arrival, found, effort in zip(self._arrivals, self._measured, efforts, strict=True)
         ]
         return Side(efforts, play(jobs, self._conditions.workers))

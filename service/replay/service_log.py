@@ -43,11 +43,18 @@ class RequestLine(BaseModel):
         return self.time.timestamp() - self.ms["total"] / 1000.0
 
     @property
-    def overhead_ms(self) -> float | None:
-        """What the request took besides waiting and its worker."""
+    def worker_ms(self) -> float | None:
+        """What the worker took for its only image."""
         if self.outcome != ANSWERED or self.images > 1 or not {"queue", *IN_WORKER} <= self.ms.keys():
             return None
-        return max(0.0, self.ms["total"] - self.ms["queue"] - sum(self.ms[name] for name in IN_WORKER))
+        return sum(self.ms[name] for name in IN_WORKER)
+
+    @property
+    def overhead_ms(self) -> float | None:
+        """What the request took besides waiting and its worker."""
+        if self.worker_ms is None:
+            return None
+        return max(0.0, self.ms["total"] - self.ms["queue"] - self.worker_ms)
 
     @property
     def unfit(self) -> str | None:
@@ -66,7 +73,16 @@ class RequestLine(BaseModel):
         pixels = round(self.pixels / done) if self.pixels and done > 0 else None
         threshold = self.threshold if self.tier == CUSTOM_TIER else None
         for _ in range(done if self.outcome == ANSWERED else self.images):
-            yield Arrival(self.began, self.model, self.tier, threshold, line, pixels=pixels)
+            yield Arrival(
+                self.began,
+                self.model,
+                self.tier,
+                threshold,
+                line,
+                pixels=pixels,
+                served_at=self.threshold,
+                worker_ms=self.worker_ms,
+            )
 
 
 def read_log(path: Path, lines: Iterable[tuple[int, str]]) -> Recording:

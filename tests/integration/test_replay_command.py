@@ -186,6 +186,18 @@ async def test_a_log_that_the_service_wrote(engine: Counting, day: Path, log: An
     assert _replay(tmp_path / "service.log", "--overhead-ms", "0")["conditions"]["overhead_ms"] == 0
 
 
+async def test_times_as_recorded_or_as_measured(
+    engine: Counting, day: Path, log: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(fake_app(tiers_file=tiers_file(tmp_path))) as client:
+        for _ in range(9):
+            await client.post("/v1/classify?tier=fast", content=encoded(photo(64, 48)))
+    (tmp_path / "service.log").write_text(log.getvalue())
+    assert set(_replay(tmp_path / "service.log")["conditions"]["time_factors"]) == {"classify"}
+    assert "time in a worker as recorded" in capsys.readouterr().out
+    assert _replay(tmp_path / "service.log", "--times", "measured")["conditions"]["time_factors"] == {}
+
+
 def test_mistakes_are_one_line(engine: Counting, day: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = ["--images", str(day.parent / "images")]
     bad = day.parent / "bad.toml"

@@ -13,6 +13,7 @@ from pixeltier.service.replay.comparison import Comparison, Conditions, Quality,
 from pixeltier.service.replay.document import document_of
 from pixeltier.service.replay.efforts import EXACT, Effort, EffortTable
 from pixeltier.service.replay.measurement import Measured, Run, Subject, wanted_of
+from pixeltier.service.replay.scaling import time_factors
 from pixeltier.service.tasks import Task
 from pixeltier.service.tiers.schema import validate
 from pixeltier.service.worker.runner import Likeness
@@ -29,7 +30,8 @@ def _table(fast: Any, default: str = "exact") -> EffortTable:
 
 
 def _arrival(at: float, tier: str | None = "fast", task: Task = Task.CLASSIFY, **more: Any) -> Arrival:
-    return Arrival(at, task, tier, more.pop("threshold", None), line=1, image=more.pop("image", IMAGE))
+    known = {"threshold": None, "line": 1, "image": IMAGE, **more}
+    return Arrival(at, task, tier, **known)
 
 
 def _run(threshold: float) -> Run:
@@ -97,6 +99,25 @@ def test_twice_the_speed_is_half_the_distance() -> None:
         for speed in (1, 2, 4)
     ]
     assert waits == pytest.approx([0, 0.99 * 30, 0.99 * 55])
+
+
+def test_times_are_scaled_to_recorded_ones_of_the_same_threshold() -> None:
+    """Ten requests took three times as long as here, at the threshold that the table gives; others say nothing."""
+    same = [_arrival(n, served_at=0.5, worker_ms=150.0) for n in range(10)]
+    outlier = _arrival(10, served_at=0.5, worker_ms=9000.0)
+    other = [_arrival(20 + n, served_at=0.25, worker_ms=1.0) for n in range(30)]
+    silent = [_arrival(60, task=Task.SUPER_RESOLVE), _arrival(61)]
+    arrivals = [*same, outlier, *other, *silent]
+    table, changed = _table(0.5), _table(0.8)
+    measured = _measured(arrivals, table, changed)
+    factors = time_factors(arrivals, table, measured)
+    assert factors == {Task.CLASSIFY: pytest.approx(3)}
+    assert time_factors([*same[:3], *other, *silent], table, measured) == {}
+    groups = _comparison(arrivals, table, changed, time_factors=factors).groups()
+    classify, enlarge = groups[Task.CLASSIFY, "fast"], groups[Task.SUPER_RESOLVE, "fast"]
+    assert classify.current.latency_ms.p50 == pytest.approx(150)
+    assert classify.changed.latency_ms.p50 == pytest.approx(60)
+    assert enlarge.current.latency_ms.p50 == pytest.approx(50)
 
 
 def test_super_resolution_is_compared_by_psnr_and_ssim_unless_it_is_too_large() -> None:
@@ -192,7 +213,7 @@ def test_differences_figure_by_figure() -> None:
 def test_the_table_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     arrivals = [_arrival(0), _arrival(0.03), _arrival(90, task=Task.SUPER_RESOLVE)]
     tables = _table(0.5), _table(0.8)
-    conditions = Conditions(workers=1, overhead_ms=5.0, speed=2.0, deadline_ms=60.0)
+    conditions = Conditions(1, 5.0, speed=2.0, deadline_ms=60.0, time_factors={Task.CLASSIFY: 1.0})
     comparison = Comparison(arrivals, tables, _measured(arrivals, *tables), conditions)
     recording = Recording(
         arrivals, latencies_ms=[10.0, 20.0, 30.0], left_out={"validation": 3}, far_in_size=2
@@ -205,6 +226,7 @@ def test_the_table_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert "tiers.fast.thresholds.classify.threshold: 0.5 -> 0.8" in said
     assert "left out: 3 validation" in said
+    assert "time in a worker as recorded, of what was measured here: classify x 1.00" in said
     assert "without an image of about its size, the nearest taken: 2 requests" in said
     assert "latency when it was recorded: p50 20.0, p95 29.0, p99 29.8 ms" in said
     assert "longest queue: 1 with the current table, 1 with the changed one" in said

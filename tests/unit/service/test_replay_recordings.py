@@ -191,6 +191,7 @@ def test_a_line_tells_when_its_request_came_and_what_the_service_added(folder: P
     assert arrival.image == folder / "small.png"  # 20 * 10 pixels
     assert found.overhead_ms == pytest.approx(3.0)
     assert found.latencies_ms == [18.0]
+    assert (arrival.served_at, arrival.worker_ms) == (0.5, 10.0)
     assert (found.left_out, found.far_in_size) == ({}, 0)
 
 
@@ -205,7 +206,7 @@ def test_several_images_are_several_arrivals(folder: Path) -> None:
     several.queue_ms = several.threshold = None
     found = _read(folder, _line(several, 1000), images=folder)
     assert len(found.arrivals) == 3
-    assert {one.pixels for one in found.arrivals} == {200}
+    assert {(one.pixels, one.worker_ms) for one in found.arrivals} == {(200, None)}
     assert found.overhead_ms is None
 
 
