@@ -24,7 +24,7 @@ UNREACHABLE = 3
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
-SERVICE_COMMANDS = ("serve", "key", "doctor", "evaluate", "train", "calibrate", "import-weights")
+SERVICE_COMMANDS = ("serve", "key", "doctor", "replay", "evaluate", "train", "calibrate", "import-weights")
 """Commands of `service_commands`, which the client's distribution does not hold."""
 
 INSTALL = "pip install 'pixeltier[serve]'"

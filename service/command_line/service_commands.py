@@ -101,6 +101,9 @@ def add_others(commands: Any, *, command: str) -> None:
         from pixeltier.models.evaluation.cli import add_commands
 
         add_commands(evaluate.add_subparsers(title="tasks", metavar="TASK", required=True), _tier_thresholds)
+    from pixeltier.service.command_line.replay import add_replay
+
+    add_replay(commands)
     from pixeltier.models.training.cli import add_calibrate, add_import, add_train
 
     add_train(commands)

@@ -17,7 +17,7 @@ def proposal_of(options: argparse.Namespace, *, needed: bool = True) -> dict[str
     if options.file is not None:
         if options.changes:
             raise CommandError("give --file or changes, not both")
-        return {"document": _read_document(options.file)}
+        return {"document": read_document(options.file)}
     if options.changes:
         return {"patch": patch_of(options.changes)}
     if needed:
@@ -25,7 +25,8 @@ def proposal_of(options: argparse.Namespace, *, needed: bool = True) -> dict[str
     return {}
 
 
-def _read_document(path: Path) -> Any:
+def read_document(path: Path) -> Any:
+    """The values of a table's file, TOML or JSON; raises CommandError where it is unreadable."""
     from pixeltier.models.text_files import TextError, loads_json, loads_toml, read_text
 
     try:

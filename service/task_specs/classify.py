@@ -78,11 +78,6 @@ class ClassifySpec(TaskSpec[ClassifyParameters, ClassifyAnswer]):
             limits=asked.limits,
         )
 
-    def answer_bytes_most(self, pixels: int) -> int:
-        """See TaskSpec: all classes, and the importance map of every size of image is the same."""
-        del pixels
-        return 256 * 1024
-
     def document(self, answer: ClassifyAnswer, catalogue: Catalogue) -> ClassifyResult:
         """See TaskSpec."""
         return ClassifyResult(

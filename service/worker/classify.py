@@ -20,6 +20,7 @@ from pixeltier.service.worker.decode import ImageRejectedError, decode, flatten
 from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.progress import Advance
 from pixeltier.service.worker.runner import (
+    Likeness,
     Runner,
     feasible,
     importance_of,
@@ -29,7 +30,7 @@ from pixeltier.service.worker.runner import (
 )
 
 
-class ClassifyRunner(Runner[ClassifyJob]):
+class ClassifyRunner(Runner[ClassifyJob, ClassifyAnswer]):
     """See the module."""
 
     task = Task.CLASSIFY
@@ -81,6 +82,10 @@ class ClassifyRunner(Runner[ClassifyJob]):
             macs_served=int(served.macs_executed),
             macs_candidate=int(candidate.macs_executed),
         )
+
+    def likeness(self, first: ClassifyAnswer, second: ClassifyAnswer) -> Likeness:
+        """See Runner."""
+        return Likeness(agrees=first.predictions[0][0] == second.predictions[0][0])
 
     def check(self, engine: Engine) -> None:
         """See Runner."""

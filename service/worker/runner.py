@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from pixeltier.service.work.messages import (
     CompareAnswer,
     CompareJob,
     ImportanceMap,
+    RequestAnswer,
     RequestJob,
     Work,
 )
@@ -23,10 +24,20 @@ from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.progress import Advance
 
 Job = TypeVar("Job", bound=RequestJob)
+OwnAnswer = TypeVar("OwnAnswer", bound=RequestAnswer)
 Result = TypeVar("Result", bound=Outcome)
 
 
-class Runner(ABC, Generic[Job]):
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How alike two answers for one image are; see CompareAnswer."""
+
+    agrees: bool | None = None
+    psnr_db: float | None = None
+    ssim: float | None = None
+
+
+class Runner(ABC, Generic[Job, OwnAnswer]):
     """One task in a worker. A subclass does its jobs; `runners.RUNNERS` lists them."""
 
     task: ClassVar[Task]
@@ -47,6 +58,10 @@ class Runner(ABC, Generic[Job]):
         Raises:
             ImageRejectedError: the image is at fault.
         """
+
+    @abstractmethod
+    def likeness(self, first: OwnAnswer, second: OwnAnswer) -> Likeness:
+        """How alike two answers for one image are, that of super-resolution as PNG."""
 
     @abstractmethod
     def check(self, engine: Engine) -> None:

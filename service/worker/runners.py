@@ -13,7 +13,7 @@ from pixeltier.service.worker.progress import Advance, JobCancelledError
 from pixeltier.service.worker.runner import Runner
 from pixeltier.service.worker.super_resolve import SuperResolveRunner
 
-RUNNERS: Mapping[Task, Runner[Any]] = MappingProxyType(
+RUNNERS: Mapping[Task, Runner[Any, Any]] = MappingProxyType(
     {runner.task: runner for runner in (ClassifyRunner(), SuperResolveRunner())}
 )
 

@@ -60,10 +60,18 @@ def cap_threads(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-def prepare(spec: Spec) -> None:
-    """Initialise a spawned process: thread caps, log, signals, and an end when the front process ends."""
-    cap_threads(spec.threads)
+def settle_process(threads: int) -> None:
+    """Threads and memory of a process that computes; before numpy, torch and Pillow are imported."""
+    from pixeltier.models.host_memory import keep_freed_memory
+
+    cap_threads(threads)
     os.environ.setdefault("PILLOW_BLOCKS_MAX", str(IMAGE_BLOCKS))
+    keep_freed_memory()
+
+
+def prepare(spec: Spec) -> None:
+    """Initialise a spawned process: threads, memory, log, signals, and an end when the front process ends."""
+    settle_process(spec.threads)
     logs.configure(spec.log_format, spec.log_level)
     signals.ignore_in_worker()
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
@@ -125,9 +133,6 @@ def main(connection: socket.socket, spec: Spec) -> None:
     """A spawned process's whole life: warm up, say so, then do jobs until the front process hangs up."""
     try:
         prepare(spec)
-        from pixeltier.models.host_memory import keep_freed_memory
-
-        keep_freed_memory()
         runner, ready = open_runner(spec)
     except Exception as error:
         reason = ": ".join(part for part in (type(error).__name__, str(error)) if part)

@@ -1,13 +1,16 @@
 """Super-resolve jobs in a worker."""
 
+import io
 import time
 from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+from PIL import Image
 
 from pixeltier.models.evaluation.metrics import luma, psnr, ssim
 from pixeltier.models.outcome import UNLIMITED, Infeasible
+from pixeltier.models.results import Pixels
 from pixeltier.service.tasks import SCALE, Task
 from pixeltier.service.work.messages import (
     Answer,
@@ -23,6 +26,7 @@ from pixeltier.service.worker.input_quality import was_compressed
 from pixeltier.service.worker.interface import Engine
 from pixeltier.service.worker.progress import Advance
 from pixeltier.service.worker.runner import (
+    Likeness,
     Runner,
     feasible,
     importance_of,
@@ -41,7 +45,7 @@ SSIM_LEAST_SIDE = 11
 CHECK_SIZES = ((24, 32), (64, 64))
 
 
-class SuperResolveRunner(Runner[SuperResolveJob]):
+class SuperResolveRunner(Runner[SuperResolveJob, SuperResolveAnswer]):
     """See the module."""
 
     task = Task.SUPER_RESOLVE
@@ -92,15 +96,19 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
             feasible(engine.upscale(pixels, threshold, UNLIMITED, compressed=compressed))
             for threshold in (job.served, job.candidate)
         )
-        first, second = luma(served.image, shave=0), luma(candidate.image, shave=0)
+        alike = _likeness(served.image, candidate.image)
         return CompareAnswer(
             agrees=None,
-            psnr_db=min(MOST_PSNR_DB, psnr(first, second)),
-            ssim=ssim(first, second) if min(first.shape) >= SSIM_LEAST_SIDE else None,
+            psnr_db=alike.psnr_db,
+            ssim=alike.ssim,
             macs_dense=int(served.macs_dense),
             macs_served=int(served.macs_executed),
             macs_candidate=int(candidate.macs_executed),
         )
+
+    def likeness(self, first: SuperResolveAnswer, second: SuperResolveAnswer) -> Likeness:
+        """See Runner."""
+        return _likeness(_pixels(first.body), _pixels(second.body))
 
     def check(self, engine: Engine) -> None:
         """See Runner."""
@@ -119,6 +127,20 @@ class SuperResolveRunner(Runner[SuperResolveJob]):
                 raise RuntimeError(
                     f"self-check: super-resolve at {threshold} moves the mean by {drift:.0f} of 255"
                 )
+
+
+def _likeness(first: Pixels, second: Pixels) -> Likeness:
+    """Of two enlarged images."""
+    a, b = luma(first, shave=0), luma(second, shave=0)
+    return Likeness(
+        psnr_db=min(MOST_PSNR_DB, psnr(a, b)),
+        ssim=ssim(a, b) if min(a.shape) >= SSIM_LEAST_SIDE else None,
+    )
+
+
+def _pixels(body: bytes) -> Pixels:
+    with Image.open(io.BytesIO(body)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _is_compressed(job: SuperResolveJob) -> bool:

@@ -337,6 +337,7 @@ NEW = ["--out", "/tmp/x", "--model-version", "1"]
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["replay", "/no/such.csv"],
         ["evaluate", "super-resolve", "/no/such/folder"],
         ["evaluate", "classify", "/no/such.csv", "--images", "/"],
         ["train", "classify", "/no/such.toml"],

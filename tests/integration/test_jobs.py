@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ import termios
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,6 +29,9 @@ from pixeltier.client import AsyncClient, Client, PixeltierError
 from pixeltier.service.api.access import new_key
 from pixeltier.service.api.prefer import LONGEST_WAIT_S, preference_of
 from pixeltier.service.jobs import store
+from pixeltier.service.replay.reading import read_recording
+from pixeltier.service.tasks import Task
+from pixeltier.service.telemetry.logs import JsonFormatter
 from tests.images import opened, png
 from tests.integration.fakes import FAIL, SLOW, TILE_ROWS, fake_app, running
 from tests.integration.server import serving
@@ -315,6 +320,22 @@ async def test_an_image_is_counted_once_and_when_it_is_done(client: httpx.AsyncC
     assert await samples(client, "pixeltier_requests_total") == 1
     assert await samples(client, "pixeltier_macs_executed_total") > 0
     assert await samples(client, "pixeltier_jobs", state="succeeded") == 1
+
+
+async def test_the_log_tells_of_an_image_once(
+    client: httpx.AsyncClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="pixeltier.request")
+    ended = await over(client, await begun(client))
+    await client.get(ended["result_url"])
+    (tmp_path / "photo.png").write_bytes(LARGE)
+    (tmp_path / "log").write_text("\n".join(map(JsonFormatter().format, caplog.records)))
+    (arrival,) = read_recording(tmp_path / "log", tmp_path, seed=0).arrivals
+    assert (arrival.task, arrival.threshold) == (Task.SUPER_RESOLVE, SLOW)
+    assert arrival.pixels == 8 * TILES * TILE_ROWS
+    assert arrival.worker_ms is not None
+    began = datetime.fromisoformat(ended["created"]).timestamp()
+    assert arrival.at == pytest.approx(began, abs=0.5)  # when it was asked for, not when it was done
 
 
 async def test_a_job_has_the_longest_deadline_unless_it_names_one() -> None:

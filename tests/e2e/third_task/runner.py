@@ -12,15 +12,16 @@ from pixeltier.service.tasks import Task
 from pixeltier.service.work.messages import Answer, CompareAnswer, CompareJob, Rejected, Work
 from pixeltier.service.worker.decode import ImageRejectedError, decode, flatten
 from pixeltier.service.worker.interface import Engine
-from pixeltier.service.worker.runner import Runner, ms_since
+from pixeltier.service.worker.progress import Advance
+from pixeltier.service.worker.runner import Likeness, Runner, ms_since
 
 
-class MeanColourRunner(Runner[MeanColourJob]):
+class MeanColourRunner(Runner[MeanColourJob, MeanColourAnswer]):
     """See the module."""
 
     task = Task("mean-colour")
 
-    def run(self, engine: Engine, jobs: Sequence[MeanColourJob]) -> list[Answer]:
+    def run(self, engine: Engine, jobs: Sequence[MeanColourJob], advance: Advance) -> list[Answer]:
         """See Runner."""
         return [_answer(job) for job in jobs]
 
@@ -36,6 +37,10 @@ class MeanColourRunner(Runner[MeanColourJob]):
             macs_served=served,
             macs_candidate=candidate,
         )
+
+    def likeness(self, first: MeanColourAnswer, second: MeanColourAnswer) -> Likeness:
+        """See Runner."""
+        return Likeness(agrees=first.colour == second.colour)
 
     def check(self, engine: Engine) -> None:
         """See Runner."""

@@ -129,6 +129,6 @@ def test_a_table_for_the_command_line(tmp_path: Path, name: str, text: str) -> N
     file = tmp_path / name
     file.write_text(text)
     with pytest.raises(CommandError, match=r"NO-BREAK SPACE \(U\+00A0\) at line 1, column \d"):
-        tier_changes._read_document(file)
+        tier_changes.read_document(file)
     file.write_bytes(MARK + (b'{"a": 1}' if name.endswith("json") else b"a = 1"))
-    assert tier_changes._read_document(file) == {"a": 1}
+    assert tier_changes.read_document(file) == {"a": 1}
