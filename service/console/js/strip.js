@@ -73,7 +73,7 @@ export function createStrip(choose, place) {
     for (const { file } of chunk) images.push({ name: file.name, blob: await sent(file, task) });
     const outcomes = await withRetry(() => runSeveral(task, images, quality, { signal }), place, signal);
     outcomes.forEach((one, index) => {
-      chunk[index].outcome.textContent = said(one);
+      fill(chunk[index].outcome, said(one).map((line) => el("span", { title: line }, line)));
       chunk[index].button.dataset.kind = one.problem ? "bad" : "good";
     });
   }
@@ -91,9 +91,9 @@ async function sent(file, task) {
   }
 }
 
+/** What became of an image, in lines. */
 function said({ answer, problem }) {
-  if (problem) return problem;
-  const saved = `${percent(answer.saved)} saved`;
+  if (problem) return [problem];
   const [best] = answer.predictions ?? [];
-  return best ? `${best.label}, ${saved}` : saved;
+  return [...(best ? [best.label.replaceAll("_", " ")] : []), `${percent(answer.saved)} saved`];
 }

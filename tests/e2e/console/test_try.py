@@ -188,6 +188,10 @@ def test_the_tiles_of_a_large_image_are_a_bar(page: Any, desk: Desk) -> None:
     bar = page.get_by_role("progressbar")
     expect(bar).to_have_text(re.compile(r"[0-3] of 3 tiles"))
     assert 0 <= int(bar.get_attribute("aria-valuenow")) <= int(bar.get_attribute("aria-valuemax")) == 3
+    line = page.locator(".progress").bounding_box()
+    assert line is not None
+    assert line["width"] > 300
+    assert line["height"] >= 4
     expect(page.locator(".results .button")).to_have_text("Download PNG, 8400 × 384")
     expect(bar).to_be_hidden()
     assert jobs_held(desk) == 0
