@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from pixeltier.service.api.context import AppContext, Context
 from pixeltier.service.api.job_documents import ROUTE, JobDocument, document
+from pixeltier.service.api.openapi import INFERENCE_PROBLEMS
 from pixeltier.service.jobs.job import Job
 from pixeltier.service.problems import Problem, ProblemError, documented
 from pixeltier.service.telemetry.record import record_of
@@ -55,7 +56,9 @@ async def events(job_id: JobId, request: Request, context: Context) -> Response:
     summary="The result of a job",
     response_class=Response,
     responses={
-        **documented(Problem.UNAUTHORIZED, Problem.NOT_FOUND, Problem.JOB_LOST, Problem.JOB_UNFINISHED),
+        **PROBLEMS,
+        **INFERENCE_PROBLEMS,
+        **documented(Problem.JOB_UNFINISHED, Problem.RESULT_NOT_STORED),
         200: {"description": "What the request would have been answered with at once, headers included."},
     },
 )
