@@ -131,9 +131,6 @@ class _Base:
         first = await self._post("/v1/super-resolve", body, attempts, parameters, {"Prefer": PREFER, **trace})
         return answers.upscaled(await following.result(first))
 
-    def _following(self, attempts: Attempts, progress: Progress) -> Following:
-        return Following(self._connection, attempts, progress)
-
     async def _post_many(
         self, route: str, images: Sequence[Image], parameters: dict[str, Any], trace: dict[str, str]
     ) -> httpx.Response:
@@ -207,7 +204,7 @@ class Client(_Base):
         if progress is None:
             return answers.upscaled(self._blocking_post("/v1/super-resolve", image, **options))
         attempts = self._attempts()
-        following = self._following(attempts, progress)
+        following = Following(self._connection, attempts, progress)
         try:
             return background_loop.run(
                 self._upscale(image, following, attempts, {**options}, _trace_headers())
@@ -280,7 +277,7 @@ class AsyncClient(_Base):
         if progress is None:
             return answers.upscaled(await self._send("/v1/super-resolve", image, **options))
         attempts = self._attempts()
-        following = self._following(attempts, progress)
+        following = Following(self._connection, attempts, progress)
         try:
             return await self._upscale(image, following, attempts, {**options}, _trace_headers())
         except BaseException:

@@ -69,14 +69,14 @@ class Job:
         if self.state is JobState.CANCELLED:
             result.close()
             return
-        self.result, self.room = result, result.size
+        self.result, self.room, self.work = result, result.size, None  # the work holds the answer in memory
         self._become(JobState.SUCCEEDED)
 
     def fail(self, problem: ProblemError) -> None:
         """There will be no result."""
         if self.state is JobState.CANCELLED:
             return
-        self.problem, self.room = problem, 0
+        self.problem, self.room, self.work = problem, 0, None
         self._become(JobState.FAILED)
 
     def cancel(self) -> None:

@@ -66,7 +66,7 @@ async def result(job_id: JobId, request: Request, context: Context) -> Response:
     """Answer as the request would have been answered; a job that failed has its problem."""
     found = _find(job_id, request, context)
     if found.problem is not None:
-        raise found.problem
+        raise found.problem.with_traceback(None)  # it is raised at every request
     if found.result is None:
         raise ProblemError(Problem.JOB_UNFINISHED, f"the job is {found.state}", retry_after_s=1)
     try:
